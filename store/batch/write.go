@@ -1,0 +1,251 @@
+package batch
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"nyala/offsets"
+	"nyala/store/schema"
+)
+
+// Op is what a row of a Write does to the row of its key. The numbers are in logs.
+type Op uint8
+
+// The operations; a deleted row has its key columns only, the rest is null or zero.
+const (
+	Upsert Op = 0 // the last one wins
+	Insert Op = 1 // the first one wins
+	Delete Op = 2
+)
+
+const opPerRow = 255
+
+// Ref names a row of one of several batches.
+type Ref struct{ Batch, Row uint32 }
+
+// Write is the content of a Write entry before it is encoded: rows picked from batches whose columns
+// stand in the schema's order, in primary-key order (equal keys: in offset order).
+type Write struct {
+	Header   Header
+	Batches  []Batch
+	Refs     []Ref
+	Segments []offsets.Segment // of at most 65,536 sources; none: rows without origin (dead letters)
+	Segment  []uint16          // per row: its segment; unused when there are no segments
+	Delta    []uint32          // per row: its offset less the segment's First
+	Op       Op                // of all rows, unless
+	Ops      []Op              // ... they differ: per row
+}
+
+// AppendWrite appends w as a sealed entry. dst's start must be 8-byte aligned and its length zero.
+func AppendWrite(dst []byte, w *Write) []byte {
+	var columns []Column
+	if len(w.Batches) > 0 {
+		columns = w.Batches[0].Columns
+	}
+	dst = Begin(dst)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(w.Refs)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(columns)))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(w.Segments)))
+	op, origins := byte(w.Op), byte(0)
+	if w.Ops != nil {
+		op = opPerRow
+	}
+	if len(w.Segments) > 0 {
+		origins = 1
+	}
+	dst = append(dst, op, origins, 0, 0)
+	dst = appendSegments(dst, w.Segments)
+	if origins == 1 {
+		dst = pad(append(dst, BytesOf(w.Segment)...))
+		dst = pad(append(dst, BytesOf(w.Delta)...))
+	}
+	if w.Ops != nil {
+		dst = pad(append(dst, BytesOf(w.Ops)...))
+	}
+	dst = appendColumns(dst, columns, func(dst []byte, i int, d []byte) []byte { return w.gather(dst, i, d) })
+	Seal(dst, w.Header)
+	return dst
+}
+
+// AppendRows appends b as a sealed entry of kind Rows: what a scan sends to another node.
+func AppendRows(dst []byte, b *Batch, h Header) []byte {
+	h.Kind = KindRows
+	dst = Begin(dst)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(b.Rows))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(b.Columns)))
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+	dst = appendColumns(dst, b.Columns, func(dst []byte, i int, d []byte) []byte { return b.Columns[i].appendTo(dst, d) })
+	Seal(dst, h)
+	return dst
+}
+
+func pad(b []byte) []byte {
+	var zero [8]byte
+	return append(b, zero[:-len(b)&7]...)
+}
+
+func appendSegments(dst []byte, segments []offsets.Segment) []byte {
+	for _, s := range segments {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Start))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.First))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Next))
+		dst = append(dst, s.Source.Topic[:]...)
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(s.Source.Partition))
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(s.Source.Connector)))
+		dst = pad(append(dst, s.Source.Connector...))
+	}
+	return dst
+}
+
+const directoryEntry = 32
+
+// appendColumns appends the directory and, by add, the buffers of each column; add fills in the
+// directory entry d, whose place in dst may move.
+func appendColumns(dst []byte, columns []Column, add func(dst []byte, i int, d []byte) []byte) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, len(columns)*directoryEntry)...)
+	for i, c := range columns {
+		var d [directoryEntry]byte
+		binary.LittleEndian.PutUint32(d[:], uint32(c.ID))
+		d[4], d[5], d[6] = byte(c.Type.Kind), c.Type.Precision, c.Type.Scale
+		dst = add(dst, i, d[:])
+		copy(dst[at+i*directoryEntry:], d[:])
+	}
+	var tail [64]byte
+	return append(dst, tail[:]...)
+}
+
+func putNulls(d []byte, nulls, at int) {
+	binary.LittleEndian.PutUint32(d[8:], uint32(nulls))
+	binary.LittleEndian.PutUint32(d[12:], uint32(at-HeaderSize))
+}
+
+func putValues(d []byte, at, length int) {
+	binary.LittleEndian.PutUint32(d[16:], uint32(at-HeaderSize))
+	binary.LittleEndian.PutUint32(d[20:], uint32(length))
+}
+
+func putOffsets(d []byte, at int) { binary.LittleEndian.PutUint32(d[24:], uint32(at-HeaderSize)) }
+
+// appendTo copies a column's buffers as they are.
+func (c *Column) appendTo(dst, d []byte) []byte {
+	if c.Nulls > 0 {
+		putNulls(d, c.Nulls, len(dst))
+		dst = pad(append(dst, c.Valid[:(c.Rows+7)/8]...))
+	}
+	values := c.Values
+	if c.Offsets != nil {
+		putOffsets(d, len(dst))
+		base := c.Offsets[0]
+		values = values[base:c.Offsets[c.Rows]]
+		for _, o := range c.Offsets[:c.Rows+1] {
+			dst = binary.LittleEndian.AppendUint32(dst, uint32(o-base))
+		}
+		dst = pad(dst)
+	} else if w := c.Type.Width(); w > 0 {
+		values = values[:c.Rows*w]
+	} else {
+		values = values[:(c.Rows+7)/8]
+	}
+	putValues(d, len(dst), len(values))
+	return pad(append(dst, values...))
+}
+
+// gather appends column i of the picked rows.
+func (w *Write) gather(dst []byte, i int, d []byte) []byte {
+	columns := make([]*Column, len(w.Batches))
+	nulls := false
+	for b := range w.Batches {
+		columns[b] = &w.Batches[b].Columns[i]
+		nulls = nulls || columns[b].Nulls > 0
+	}
+	if nulls {
+		dst = gatherNulls(dst, d, columns, w.Refs)
+	}
+	switch t := columns[0].Type; t.Layout() {
+	case schema.Bytes:
+		return gatherBytes(dst, d, columns, w.Refs)
+	case schema.Bits:
+		at := len(dst)
+		dst = append(dst, make([]byte, (len(w.Refs)+7)/8)...)
+		for k, r := range w.Refs {
+			if columns[r.Batch].Bit(int(r.Row)) {
+				dst[at+k>>3] |= 1 << (k & 7)
+			}
+		}
+		putValues(d, at, len(dst)-at)
+		return pad(dst)
+	case schema.Fixed1:
+		return gatherFixed[uint8](dst, d, columns, w.Refs)
+	case schema.Fixed2:
+		return gatherFixed[uint16](dst, d, columns, w.Refs)
+	case schema.Fixed4:
+		return gatherFixed[uint32](dst, d, columns, w.Refs)
+	case schema.Fixed8:
+		return gatherFixed[uint64](dst, d, columns, w.Refs)
+	default:
+		return gatherFixed[[16]byte](dst, d, columns, w.Refs)
+	}
+}
+
+func gatherNulls(dst, d []byte, columns []*Column, refs []Ref) []byte {
+	at, nulls := len(dst), 0
+	dst = append(dst, make([]byte, (len(refs)+7)/8)...)
+	for k, r := range refs {
+		if columns[r.Batch].IsNull(int(r.Row)) {
+			nulls++
+		} else {
+			dst[at+k>>3] |= 1 << (k & 7)
+		}
+	}
+	if nulls == 0 {
+		return dst[:at]
+	}
+	putNulls(d, nulls, at)
+	return pad(dst)
+}
+
+func gatherFixed[T number](dst, d []byte, columns []*Column, refs []Ref) []byte {
+	views := make([][]T, len(columns))
+	for b, c := range columns {
+		views[b] = View[T](c.Values, c.Rows)
+	}
+	var zero T
+	at, size := len(dst), len(refs)*len(BytesOf([]T{zero}))
+	dst = slices.Grow(dst, size+8)[:at+size]
+	out := View[T](dst[at:], len(refs))
+	if len(views) == 1 {
+		in := views[0]
+		for k, r := range refs {
+			out[k] = in[r.Row]
+		}
+	} else {
+		for k, r := range refs {
+			out[k] = views[r.Batch][r.Row]
+		}
+	}
+	putValues(d, at, size)
+	return pad(dst)
+}
+
+func gatherBytes(dst, d []byte, columns []*Column, refs []Ref) []byte {
+	putOffsets(d, len(dst))
+	at := len(dst)
+	dst = slices.Grow(dst, 4*len(refs)+12)[:at+4*(len(refs)+1)]
+	out := View[int32](dst[at:], len(refs)+1)
+	total := int32(0)
+	for k, r := range refs {
+		out[k] = total
+		o := columns[r.Batch].Offsets
+		total += o[r.Row+1] - o[r.Row]
+	}
+	out[len(refs)] = total
+	dst = pad(dst)
+	at = len(dst)
+	dst = slices.Grow(dst, int(total)+8)
+	for _, r := range refs {
+		dst = append(dst, columns[r.Batch].Bytes(int(r.Row))...)
+	}
+	putValues(d, at, int(total))
+	return pad(dst)
+}
