@@ -1,0 +1,134 @@
+package api
+
+// Status is the health of a cluster as one node sees it: GET /api/v1/status, `nyala status --json`.
+type Status struct {
+	Cluster         string      `json:"cluster"`
+	Healthy         bool        `json:"healthy"`
+	Reasons         []string    `json:"reasons,omitempty"` // why it is not, a sentence each
+	Durability      string      `json:"durability"`        // fsync or page_cache
+	Version         string      `json:"version"`
+	Nodes           []Node      `json:"nodes"`
+	Tables          []Table     `json:"tables"`
+	Tablets         []Tablet    `json:"tablets"`
+	Connectors      []Connector `json:"connectors"`
+	UnderReplicated int         `json:"under_replicated_tablets"`
+}
+
+// The states of nodes, replicas and connectors.
+const (
+	StateUp       = "up"
+	StateDown     = "down"
+	StateStarting = "starting"
+
+	ReplicaRunning = "running"
+	ReplicaFailed  = "failed"
+	ReplicaMissing = "missing"
+	ReplicaUnknown = "unknown"
+)
+
+// Node is one machine.
+type Node struct {
+	ID          string `json:"id"`
+	State       string `json:"state"` // up, down, starting
+	Reason      string `json:"reason,omitempty"`
+	HTTP        string `json:"http"`
+	Peer        string `json:"peer"`
+	Rack        string `json:"rack,omitempty"`
+	MemoryUsed  int64  `json:"memory_used_bytes"`
+	MemoryLimit int64  `json:"memory_limit_bytes"`
+	Leaders     int    `json:"leaders"`
+	Replicas    int    `json:"replicas"`
+}
+
+// Table is what a table holds: live rows, and bytes on disk and in memory of one replica of each tablet.
+type Table struct {
+	Name    string `json:"name"`
+	Rows    int64  `json:"rows"`
+	Bytes   int64  `json:"bytes"`
+	Tablets int    `json:"tablets"`
+}
+
+// Tablet is one partition of a table.
+type Tablet struct {
+	ID       string    `json:"id"`
+	Table    string    `json:"table"`
+	Range    string    `json:"range"` // "" without range partitions, else "[low, high)"
+	Bucket   int       `json:"bucket"`
+	Leader   string    `json:"leader"` // "" when there is none
+	Rows     int64     `json:"rows"`
+	Bytes    int64     `json:"bytes"`
+	Replicas []Replica `json:"replicas"`
+}
+
+// Replica is a tablet on one node.
+type Replica struct {
+	Node         string `json:"node"`
+	State        string `json:"state"`
+	Reason       string `json:"reason,omitempty"`
+	Leader       bool   `json:"leader,omitempty"`
+	AppliedIndex uint64 `json:"applied_index"`
+	DurableIndex uint64 `json:"durable_index"`
+	Hash         string `json:"hash"` // of the files and deletion vectors up to the durable index: equal at equal indexes
+	Rows         int64  `json:"rows"`
+	Bytes        int64  `json:"bytes"`
+	DiskRowSets  int    `json:"disk_rowsets"`
+}
+
+// Connector is a connector over all nodes.
+type Connector struct {
+	Name       string      `json:"name"`
+	Table      string      `json:"table"`
+	State      string      `json:"state"` // running, paused, failed, starting, unassigned
+	Reason     string      `json:"reason,omitempty"`
+	LagRecords int64       `json:"lag_records"`
+	LagSeconds float64     `json:"lag_seconds"`
+	Partitions []Partition `json:"partitions,omitempty"`
+}
+
+// Partition is one source of a connector.
+type Partition struct {
+	Topic      string  `json:"topic"`
+	TopicID    string  `json:"topic_id"`
+	Partition  int32   `json:"partition"`
+	Node       string  `json:"node"`
+	State      string  `json:"state"`
+	Reason     string  `json:"reason,omitempty"`
+	Position   int64   `json:"position"`   // next offset to read
+	Watermark  int64   `json:"watermark"`  // all below is decided
+	Checkpoint int64   `json:"checkpoint"` // all below is decided, and a restart goes on here
+	End        int64   `json:"end"`        // next offset to be produced
+	LagRecords int64   `json:"lag_records"`
+	LagSeconds float64 `json:"lag_seconds"`
+}
+
+// Offset is where a source stands: GET /api/v1/offsets, `nyala offsets`.
+type Offset struct {
+	Connector  string `json:"connector"`
+	Topic      string `json:"topic"`
+	TopicID    string `json:"topic_id"`
+	Partition  int32  `json:"partition"`
+	Checkpoint int64  `json:"checkpoint"`
+	Node       string `json:"node,omitempty"`
+	Position   int64  `json:"position"`
+	End        int64  `json:"end"`
+	State      string `json:"state,omitempty"`
+}
+
+// Local is what one node says of itself: other nodes merge it into a Status.
+type Local struct {
+	Node       Node                   `json:"node"`
+	Replicas   map[string]Replica     `json:"replicas"`           // by tablet id
+	Connectors map[string][]Partition `json:"connectors"`         // by name
+	Failures   map[string]string      `json:"failures,omitempty"` // connectors that cannot run here, and why
+}
+
+// Error is the body of every answer that is not a success.
+type Error struct {
+	Error ErrorBody `json:"error"`
+}
+
+// ErrorBody has a code for programs and a message for people.
+type ErrorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
