@@ -1,0 +1,88 @@
+package rowset
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"unsafe"
+
+	"nyala/store/vfs"
+)
+
+// FileInfo is what a manifest keeps of a written file.
+type FileInfo struct {
+	Size   int64
+	Hash   Hash
+	SHA256 [sha256.Size]byte // only where Options.SHA256 asked for it
+}
+
+// output gathers what is written into blocks of 1 MiB that start at multiples of 1 MiB, in memory that
+// is aligned to a disk's sectors, and hashes each block while it is in the cache.
+type output struct {
+	file   vfs.File
+	block  []byte
+	off    int64 // of the block's first byte
+	hasher *Hasher
+	sha    hash.Hash // nil: not asked for
+	err    error
+}
+
+const sectorBytes = 4096
+
+func newOutput() *output {
+	raw := make([]byte, hashBlock+sectorBytes)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(raw)))) & (sectorBytes - 1)
+	return &output{block: raw[skip : skip : skip+hashBlock], hasher: NewHasher()}
+}
+
+func (o *output) reset(f vfs.File, withSHA bool) {
+	o.file, o.block, o.off, o.err, o.sha = f, o.block[:0], 0, nil, nil
+	o.hasher.Reset()
+	if withSHA {
+		o.sha = sha256.New()
+	}
+}
+
+// size is the number of bytes put so far.
+func (o *output) size() int64 { return o.off + int64(len(o.block)) }
+
+// put adds bytes to the file. The first error stays and is returned by finish.
+func (o *output) put(p []byte) {
+	for len(p) > 0 && o.err == nil {
+		n := min(cap(o.block)-len(o.block), len(p))
+		o.block = append(o.block, p[:n]...)
+		p = p[n:]
+		if len(o.block) == cap(o.block) {
+			o.flush()
+		}
+	}
+}
+
+func (o *output) flush() {
+	if len(o.block) == 0 || o.err != nil {
+		return
+	}
+	if _, err := o.file.WriteAt(o.block, o.off); err != nil {
+		o.err = fmt.Errorf("rowset: write at %d: %w", o.off, err)
+		return
+	}
+	o.hasher.Write(o.block)
+	if o.sha != nil {
+		o.sha.Write(o.block)
+	}
+	o.off += int64(len(o.block))
+	o.block = o.block[:0]
+}
+
+// finish writes what is left; the file is neither synced nor closed.
+func (o *output) finish() (FileInfo, error) {
+	o.flush()
+	if o.err != nil {
+		return FileInfo{}, o.err
+	}
+	info := FileInfo{Size: o.off, Hash: o.hasher.Sum()}
+	if o.sha != nil {
+		o.sha.Sum(info.SHA256[:0])
+	}
+	return info, nil
+}
