@@ -1,0 +1,53 @@
+# Everything a developer does here. It needs Go, and nothing else for build, demo, test, bench, lint and cross;
+# race needs a C compiler, test-kafka a JDK (17 or later) and mvn.
+
+export CGO_ENABLED = 0
+
+GO       ?= go
+ARGS     ?=
+PACKAGES ?= ./...
+# Where goroutines share memory. The tests are asked to be -short: the detector makes them ten times slower.
+RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
+PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
+BIN       = $(CURDIR)/bin
+
+.PHONY: help build demo test test-kafka race bench lint cross clean
+
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## ./nyala for this machine
+	$(GO) build -trimpath -o nyala .
+
+demo: build ## three nodes, a Kafka broker and a producer in one go; ARGS="--for 60s --chaos"
+	./nyala demo $(ARGS)
+
+test: ## vet, and all tests that need Go only
+	$(GO) vet -tags invariants,kafka ./...
+	$(GO) test -tags invariants -timeout 15m $(PACKAGES)
+
+test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
+	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
+
+race: ## the short tests of all rooms with goroutines, under the race detector
+	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)
+
+bench: ## the benchmarks, a second each
+	$(GO) test -run '^$$' -bench . -benchtime 1s -timeout 30m $(PACKAGES)
+
+lint: ## gofmt, vet and staticcheck, at the versions of tools/go.mod
+	@unformatted="$$(gofmt -s -l .)"; \
+	if [ -n "$$unformatted" ]; then echo "gofmt -s -w is needed for:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet -tags invariants,kafka ./...
+	GOBIN=$(BIN) $(GO) install -C tools tool
+	$(BIN)/staticcheck -tags invariants,kafka ./...
+	$(BIN)/staticcheck ./...
+
+cross: ## bin/nyala-OS-ARCH for every platform, and vet for each
+	@for platform in $(PLATFORMS); do \
+		export GOOS=$${platform%/*} GOARCH=$${platform#*/}; echo "cross: $$platform"; \
+		$(GO) build -trimpath -o $(BIN)/nyala-$$GOOS-$$GOARCH . && $(GO) vet -tags invariants,kafka ./... || exit 1; \
+	done
+
+clean: ## removes what was built here
+	rm -rf nyala $(BIN)
