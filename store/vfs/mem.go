@@ -43,6 +43,7 @@ type inode struct {
 	dirty  []int64          // numbers of the blocks that changed after the last sync
 	size   int64
 	synced int64 // the size at the last sync
+	calls  int64 // writes and truncations so far
 }
 
 type directory struct {

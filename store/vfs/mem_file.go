@@ -20,22 +20,28 @@ type block struct {
 	earlier []byte // before the last write, if that was not synced either
 	durable []byte // at the last sync; means nothing while the block is clean
 	dirty   bool
-	older   bool // earlier is set
+	older   bool  // earlier is set
+	call    int64 // the call that wrote current
 }
 
-// write returns the block's bytes to be changed in place.
+// write returns the block's bytes to be changed in place. All writes to a block within one call
+// make one version.
 func (n *inode) write(number int64) []byte {
 	b := n.blocks[number]
 	if b == nil {
 		b = &block{}
 		n.blocks[number] = b
 	}
-	if b.dirty {
+	switch {
+	case b.dirty && b.call == n.calls:
+		return b.current
+	case b.dirty:
 		b.earlier, b.older = b.current, true
-	} else {
+	default:
 		b.durable, b.dirty = b.current, true
 		n.dirty = append(n.dirty, number)
 	}
+	b.call = n.calls
 	next := make([]byte, blockSize)
 	copy(next, b.current)
 	b.current = next
@@ -78,6 +84,7 @@ func (n *inode) readAt(p []byte, off int64) (int, error) {
 }
 
 func (n *inode) truncate(size int64) {
+	n.calls++
 	if size < n.size {
 		for number := range n.blocks {
 			if start := number * blockSize; start+blockSize > size {
@@ -222,6 +229,7 @@ func (f *memFile) WritevAt(bufs [][]byte, off int64) (int, error) {
 	}
 	total := 0
 	err := f.do("write", true, func() {
+		f.node.calls++
 		for _, b := range bufs {
 			f.node.writeAt(b, off+int64(total))
 			total += len(b)
