@@ -74,7 +74,7 @@ func (c *cursor) parse(p *Parsed) error {
 	}
 	rows, columns := int(binary.LittleEndian.Uint32(head)), int(binary.LittleEndian.Uint32(head[4:]))
 	segments := int(binary.LittleEndian.Uint32(head[8:]))
-	if rows > len(c.b)*8 || columns > len(c.b)/directoryEntry || segments > len(c.b)/48 || segments > 1<<16 {
+	if (rows > len(c.b)*8 && columns > 0) || columns > len(c.b)/directoryEntry || segments > len(c.b)/48 || segments > 1<<16 {
 		return fmt.Errorf("%d rows, %d columns and %d segments do not fit %d bytes", rows, columns, segments, len(c.b))
 	}
 	for range segments {
