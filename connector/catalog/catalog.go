@@ -200,6 +200,10 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 		c.mu.bytes += int64(len(e.Data))
 	}
 	if batch.work != nil {
+		if invariants {
+			err := errors.Join(batch.work.Check()...)
+			must(err == nil, "state after %d: %v", c.mu.applied.Index, err)
+		}
 		c.view.Store(batch.work)
 	}
 	due := c.mu.entries >= c.options.SaveEntries || c.mu.bytes >= c.options.SaveBytes

@@ -50,7 +50,7 @@ func (s *Snapshot) Check() []error {
 		}
 		names[t.Name] = true
 		if err := t.Validate(); err != nil {
-			fault("table %d: %w", t.ID, err)
+			faults = append(faults, err)
 			continue
 		}
 		s.checkPartitions(t, owned, fault)

@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"strings"
 	"text/tabwriter"
@@ -96,14 +98,14 @@ func (p *printer) snapshot(s *Snapshot) {
 	p.line("format %d, generation %d, next table %d, next tablet %d", s.Format, s.Generation, s.NextTable, s.NextTablet)
 	p.line("\nnode\tpeer\thttp\track\tstate\tsince\tpast")
 	for _, n := range s.Nodes {
-		p.line("%s\t%s\t%s\t%s\t%s\t%s\t%s", n.Member(), n.Peer, n.HTTP, n.Rack, n.State, n.Since.text(), strings.Join(n.Past, " "))
+		p.line("%s\t%s\t%s\t%s\t%s\t%s\t%s", n.Member(), n.Peer, n.HTTP, cmp.Or(n.Rack, "-"), n.State, n.Since.text(), cmp.Or(strings.Join(n.Past, " "), "-"))
 	}
 	for _, t := range s.Tables {
 		p.table(t)
 	}
 	p.line("\ntablet\ttable\tbucket\trange\treplicas\tleader\tbootstrap\tmembers")
 	for _, t := range s.Tablets {
-		name, bounds := "(system)", ""
+		name, bounds := "(system)", "-"
 		if table, ok := s.TableByID(t.Table); ok {
 			name, bounds = table.Name, table.rangeOf(t.Low, t.High)
 		}
@@ -120,13 +122,17 @@ func (p *printer) table(t *Table) {
 		t.Schema.Buckets, names(t.Schema, t.Schema.Hash), names(t.Schema, t.Schema.Key))
 	p.line("  created %s, history %s, range %s", t.Created.text(), t.History, rangeText(t.Schema))
 	if t.Schema.Range != nil {
-		p.line("  ahead %d, retain %d, at most %d ranges, floor %d, refused %d", t.Ahead, t.Retain, t.RangesMax, t.Floor, len(t.Refused))
+		floor := "none"
+		if t.Floor != math.MinInt64 {
+			floor = t.bound(t.Floor)
+		}
+		p.line("  ahead %d, retain %s, at most %d ranges, floor %s, refused %d", t.Ahead, intervalText(t.Schema, t.Retain), t.RangesMax, floor, len(t.Refused))
 	}
 	for _, c := range t.Schema.Columns {
-		p.line("  column %d\t%s", c.ID, columnText(c))
+		p.line("  column %d %s", c.ID, columnText(c))
 	}
 	for _, part := range t.Partitions {
-		p.line("  partition %s\ttablets %v", t.rangeOf(part.Low, part.High), part.Tablets)
+		p.line("  partition %s tablets %v", t.rangeOf(part.Low, part.High), part.Tablets)
 	}
 }
 
@@ -135,8 +141,12 @@ func (t *Table) rangeOf(low, high int64) string {
 	if t.Schema.Range == nil {
 		return "-"
 	}
-	typ := t.Schema.Columns[t.Schema.Range.Column].Type
-	return fmt.Sprintf("[%s,%s)", schema.AppendText(nil, typ, schema.Value{Int: low}), schema.AppendText(nil, typ, schema.Value{Int: high}))
+	return "[" + t.bound(low) + "," + t.bound(high) + ")"
+}
+
+// bound prints a value of the range column.
+func (t *Table) bound(v int64) string {
+	return string(schema.AppendText(nil, t.Schema.Columns[t.Schema.Range.Column].Type, schema.Value{Int: v}))
 }
 
 func replicasText(list []Replica) string {

@@ -45,9 +45,11 @@ func (m image) encode() ([]byte, error) {
 	b = append(b, m.durable.Members...)
 	b = append(b, state...)
 	b = append(b, checkpoints...)
-	le.PutUint32(b[12:], crc32.Checksum(b[16:], castagnoli))
+	le.PutUint32(b[12:], imageSum(b))
 	return b, nil
 }
+
+func imageSum(b []byte) uint32 { return crc32.Checksum(b[16:], castagnoli) }
 
 // parseImage reads what encode wrote. The error is ErrCorrupt.
 func parseImage(b []byte) (image, error) {
@@ -65,7 +67,7 @@ func readImage(b []byte) (image, error) {
 	if v := le.Uint32(b[8:]); v != imageVersion {
 		return image{}, fmt.Errorf("version %d, want %d", v, imageVersion)
 	}
-	if got, want := crc32.Checksum(b[16:], castagnoli), le.Uint32(b[12:]); got != want {
+	if got, want := imageSum(b), le.Uint32(b[12:]); got != want {
 		return image{}, fmt.Errorf("crc %08x, want %08x", got, want)
 	}
 	members, state, checkpoints := int64(le.Uint32(b[40:])), int64(le.Uint32(b[44:])), int64(le.Uint32(b[48:]))

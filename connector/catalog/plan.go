@@ -44,7 +44,7 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 	var errs []error
 	for _, spec := range w.Tables {
 		t, exists := s.Table(spec.Name)
-		if exists && spec.RangesMax == 0 {
+		if exists && spec.RangesMax == 0 && spec.Schema != nil && spec.Schema.Range != nil {
 			spec.RangesMax = t.RangesMax
 		}
 		spec = spec.WithDefaults()
@@ -102,7 +102,7 @@ func planRanges(t *Table, now Micros) ([]Command, error) {
 		switch {
 		case refused:
 			errs = append(errs, fmt.Errorf("catalog: table %s: the range from %d, %d ahead of now, was refused when the table had too many", t.Name, low, i))
-		case !exists:
+		case !exists && low >= t.Floor: // a clock may go back
 			commands = append(commands, EnsureRange{Table: t.Name, Value: value, Scheduled: true})
 		}
 		if value > math.MaxInt64-2*r.Every {
@@ -161,7 +161,7 @@ func differences(got, want TableSpec) []string {
 	note(got.Replicas == want.Replicas, "replicas %d (it has %d)", got.Replicas, want.Replicas)
 	note(got.History == want.History, "history %s (it has %s)", got.History, want.History)
 	note(got.Ahead == want.Ahead, "ahead %d (it has %d)", got.Ahead, want.Ahead)
-	note(got.Retain == want.Retain, "retain %d (it has %d)", got.Retain, want.Retain)
+	note(got.Retain == want.Retain, "retain %s (it has %s)", intervalText(got.Schema, got.Retain), intervalText(want.Schema, want.Retain))
 	note(got.RangesMax == want.RangesMax, "limit of ranges %d (it has %d)", got.RangesMax, want.RangesMax)
 	g, w := got.Schema, want.Schema
 	note(g.Buckets == w.Buckets, "buckets %d (it has %d)", g.Buckets, w.Buckets)
@@ -195,7 +195,21 @@ func rangeText(s *schema.Schema) string {
 	if s.Range == nil {
 		return "none"
 	}
-	return fmt.Sprintf("%s every %d", s.Columns[s.Range.Column].Name, s.Range.Every)
+	return fmt.Sprintf("%s every %s", s.Columns[s.Range.Column].Name, intervalText(s, s.Range.Every))
+}
+
+// intervalText prints a distance between values of the range column.
+func intervalText(s *schema.Schema, n int64) string {
+	if s.Range != nil && s.Columns[s.Range.Column].Type.Kind == schema.Timestamp {
+		if n%microsPerDay == 0 {
+			return fmt.Sprintf("%d days", n/microsPerDay)
+		}
+		return fmt.Sprintf("%g seconds", float64(n)/1e6)
+	}
+	if s.Range != nil && s.Columns[s.Range.Column].Type.Kind == schema.Date {
+		return fmt.Sprintf("%d days", n)
+	}
+	return fmt.Sprint(n)
 }
 
 // columnText leaves the id out: a definition does not choose it.
