@@ -11,7 +11,7 @@ RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka race bench lint cross clean
+.PHONY: help build demo test test-kafka kafka race bench lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: ## vet, and all tests that need Go only
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
 	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
+
+kafka: ## a real Kafka with a topic app-events until Ctrl-C; prints its address
+	$(GO) run ./test/kafka/serve -topic app-events
 
 race: ## the short tests of all rooms with goroutines, under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)
