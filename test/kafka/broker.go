@@ -49,7 +49,7 @@ type Broker struct {
 // Start fetches Kafka if need be, formats a folder and returns when the broker answers.
 func Start(ctx context.Context, o Options) (*Broker, error) {
 	if _, err := exec.LookPath("java"); err != nil {
-		return nil, fmt.Errorf("kafka: it needs a JDK or JRE of 17 or later (apt-get install openjdk-17-jre-headless): %w", err)
+		return nil, fmt.Errorf("kafka: it needs a JDK or JRE of 17 or later (apt-get install default-jre-headless): %w", err)
 	}
 	b := &Broker{options: o, dir: o.Dir}
 	var err error
