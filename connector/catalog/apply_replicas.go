@@ -83,11 +83,13 @@ func (cmd UpdateReplicas) apply(c *change) Result {
 }
 
 // merge takes the group's members as they are. Of the others it keeps those that were told to join and
-// are not yet in the group: all else that is listed here and missing there was removed.
+// are not yet in the group: all else that is listed here and missing there was removed. A member that
+// does not vote and that nobody told to join leaves again: a leader whose catalog was behind had added it.
 func merge(listed, group []Replica) []Replica {
 	merged := make([]Replica, 0, len(group)+1)
 	for _, r := range group {
-		r.Leaving = slices.ContainsFunc(listed, func(l Replica) bool { return l.Member == r.Member && l.Leaving })
+		i := slices.IndexFunc(listed, func(l Replica) bool { return l.Member == r.Member })
+		r.Leaving = (i >= 0 && listed[i].Leaving) || (i < 0 && !r.Voter)
 		merged = append(merged, r)
 	}
 	for _, l := range listed {

@@ -266,6 +266,14 @@ func TestNodesComeBackAsOthers(t *testing.T) {
 		t.Errorf("replicas: got %s", got)
 	}
 
+	// A leader whose catalog was behind added the old one again.
+	r.want(Done, UpdateReplicas{2, 15, []Replica{n1, n2, {Member: old.Member}, {Member: fresh, Voter: true}}})
+	tablet, _ = r.Snapshot().Tablet(2)
+	if got := replicasText(tablet.Replicas); got != "n1#00000001 n2#00000002 n3#00000003(leaving) n3#00000033" {
+		t.Errorf("replicas: got %s", got)
+	}
+	r.want(Done, UpdateReplicas{2, 16, []Replica{n1, n2, {Member: fresh, Voter: true}}})
+
 	// The first incarnation may delete its replica of 2, not those that still wait, nor unknown ones.
 	fates := r.want(Unchanged, AskFates{old.Member, []TabletID{0, 1, 2, 3, 4}})
 	if !slices.Equal(fates.Tablets, []TabletID{2}) {
