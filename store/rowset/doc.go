@@ -50,20 +50,20 @@
 //	 .     4  CRC32C of the footer and its length
 //	 .     8  magic "NYKEYS1\n"
 //
-//	footer, 72 bytes and the bounds
+//	footer, 168 bytes and the bounds
 //	 0     4  version, 1
 //	 4     4  rows
 //	 8     8  least birth
 //	16     8  greatest birth
 //	24     8  size of the Parquet file
 //	32     4  length of the least key     36     4  length of the greatest key
-//	40     4  number of sections, 4       44     4  zero
-//	48        sections: 8 offset, 8 length, 4 CRC32C, 4 zero
+//	40     4  number of sections, 5       44     4  zero
+//	48        sections: 8 offset, 8 length, 4 CRC32C of it and the zeros behind, 4 zero
 //	 .        least key, greatest key
 //
 //	section 0, bloom: blocks of 32 bytes, split block Bloom filter of Parquet, xxHash64 of the encoded key
-//	section 1, index: see keyIndex; the first key and the place of each key block
+//	section 1, index: the first key and the place of each key block, see keysWriter.index
 //	section 2, blocks: see keyBlock; each block carries its own CRC32C in the index
-//	section 3, births: see births
-//	section 4, pages: CRC32C of every page of the Parquet file in its order, then of the bytes behind the last page
+//	section 3, births: see births, appendBirths
+//	section 4, pages: 8 bytes, where the pages of the Parquet file end; CRC32C of every page in its order; CRC32C of the rest
 package rowset

@@ -10,7 +10,7 @@ import (
 )
 
 // Ref names a row of a list of batches.
-type Ref struct{ Batch, Row uint32 }
+type Ref = batch.Ref
 
 // physical is how a column is stored in Parquet.
 type physical uint8

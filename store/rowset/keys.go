@@ -1,0 +1,261 @@
+package rowset
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/parquet-go/parquet-go/bloom"
+
+	"nyala/store/batch"
+	"nyala/store/schema"
+	"nyala/store/vfs"
+)
+
+// keysFile is a keys file in memory, whole: apply looks keys up and must not wait for a disk or fail for one. It is
+// about 6 bytes a row for events. It is immutable.
+type keysFile struct {
+	name    string
+	size    int64
+	rows    int
+	parquet int64 // size of the Parquet file
+	lo, hi  []byte
+	filter  bloom.SplitBlockFilter
+	widths  []int
+	entries []byte // of the index, indexEntry each, one more than blocks
+	firsts  []byte
+	count   int // of blocks
+	blocks  []byte
+	births  *births
+	tail    int64
+	sums    []uint32
+}
+
+const indexEntry = 16
+
+func openKeys(fsys vfs.FS, name string) (*keysFile, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("rowset: %w", err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, fmt.Errorf("rowset: %s: %w", name, err)
+	}
+	data := make([]byte, size, size+packedSlack)
+	k := &keysFile{name: name, size: size}
+	if err := readAt(f, data, 0); err == nil {
+		err = k.parse(data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rowset: %s: %w", name, err)
+	}
+	return k, nil
+}
+
+// parse checks every byte of the file and finds its parts.
+func (k *keysFile) parse(d []byte) error {
+	n := len(d)
+	if n < len(keysMagic)+keysFooter+keysEnd || string(d[:len(keysMagic)]) != keysMagic || string(d[n-len(keysMagic):]) != keysMagic {
+		return corrupt("%d bytes are no keys file", n)
+	}
+	end := n - keysEnd
+	length := int(binary.LittleEndian.Uint32(d[end:]))
+	if length < keysFooter || length > end-len(keysMagic) {
+		return corrupt("footer of %d bytes", length)
+	}
+	footer := d[end-length : end]
+	if got, want := crc32.Checksum(d[end-length:end+4], castagnoli), binary.LittleEndian.Uint32(d[end+4:]); got != want {
+		return corrupt("footer: crc %08x, want %08x", got, want)
+	}
+	if v := binary.LittleEndian.Uint32(footer); v != keysVersion {
+		return fmt.Errorf("got version %d, want %d", v, keysVersion)
+	}
+	k.rows = int(binary.LittleEndian.Uint32(footer[4:]))
+	k.parquet = int64(binary.LittleEndian.Uint64(footer[24:]))
+	lo, hi := int(binary.LittleEndian.Uint32(footer[32:])), int(binary.LittleEndian.Uint32(footer[36:]))
+	if lo+hi != length-keysFooter || binary.LittleEndian.Uint32(footer[40:]) != sectionCount || k.rows < 1 {
+		return corrupt("footer of %d bytes for bounds of %d and %d", length, lo, hi)
+	}
+	k.lo, k.hi = footer[keysFooter:keysFooter+lo], footer[keysFooter+lo:]
+	var sections [sectionCount][]byte
+	at := len(keysMagic)
+	for i := range sections {
+		e := footer[footerHead+i*sectionEntry:]
+		off, size := binary.LittleEndian.Uint64(e), binary.LittleEndian.Uint64(e[8:])
+		if off != uint64(at) || size > uint64(end-length-at) || size+-size&7 > uint64(end-length-at) {
+			return corrupt("section %d: %d bytes at %d", i, size, off)
+		}
+		padded := int(size + -size&7)
+		if got, want := crc32.Checksum(d[at:at+padded], castagnoli), binary.LittleEndian.Uint32(e[16:]); got != want {
+			return corrupt("section %d: crc %08x, want %08x", i, got, want)
+		}
+		sections[i] = d[at : at+int(size)]
+		at += padded
+	}
+	if at != end-length {
+		return corrupt("%d bytes between the sections and the footer", end-length-at)
+	}
+	return k.bind(sections)
+}
+
+func (k *keysFile) bind(sections [sectionCount][]byte) (err error) {
+	if b := sections[sectionBloom]; len(b) == 0 || len(b)%bloom.BlockSize != 0 {
+		return corrupt("bloom filter of %d bytes", len(b))
+	}
+	k.filter = bloom.MakeSplitBlockFilter(sections[sectionBloom])
+	k.blocks = sections[sectionBlocks]
+	if err := k.bindIndex(sections[sectionIndex]); err != nil {
+		return err
+	}
+	if k.births, err = parseBirths(sections[sectionBirths], k.rows); err != nil {
+		return err
+	}
+	p := sections[sectionPages]
+	if len(p) < 8+4 || len(p)%4 != 0 {
+		return corrupt("page sums of %d bytes", len(p))
+	}
+	k.tail = int64(binary.LittleEndian.Uint64(p))
+	for p = p[8:]; len(p) > 0; p = p[4:] {
+		k.sums = append(k.sums, binary.LittleEndian.Uint32(p))
+	}
+	return nil
+}
+
+func (k *keysFile) bindIndex(d []byte) error {
+	if len(d) < 9 {
+		return corrupt("key index of %d bytes", len(d))
+	}
+	k.count = int(binary.LittleEndian.Uint32(d))
+	parts := int(d[8])
+	head := 9 + parts
+	head += -head & 7
+	entries := (k.count + 1) * indexEntry
+	if k.count != (k.rows+keyBlockRows-1)/keyBlockRows || binary.LittleEndian.Uint32(d[4:]) != keyBlockRows || parts > keyPartsMax || len(d) < head+entries {
+		return corrupt("key index of %d blocks for %d rows", k.count, k.rows)
+	}
+	for _, w := range d[9 : 9+parts] {
+		k.widths = append(k.widths, int(w))
+	}
+	k.entries, k.firsts = d[head:head+entries], d[head+entries:]
+	for i := range k.count {
+		if k.place(i) > k.place(i+1) || k.firstAt(i) > k.firstAt(i+1) {
+			return corrupt("key index: block %d", i)
+		}
+	}
+	if k.place(k.count) != uint64(len(k.blocks)) || k.firstAt(k.count) != len(k.firsts) {
+		return corrupt("key index: blocks of %d bytes, want %d", len(k.blocks), k.place(k.count))
+	}
+	return nil
+}
+
+func (k *keysFile) place(i int) uint64 { return binary.LittleEndian.Uint64(k.entries[i*indexEntry:]) }
+func (k *keysFile) firstAt(i int) int {
+	return int(binary.LittleEndian.Uint32(k.entries[i*indexEntry+8:]))
+}
+
+// first is the first key of a block.
+func (k *keysFile) first(i int) []byte { return k.firsts[k.firstAt(i):k.firstAt(i+1)] }
+
+func (k *keysFile) block(i int) keyBlock {
+	b := keyBlock{data: k.blocks[k.place(i):k.place(i+1)], rows: keyBlockRows, widths: k.widths}
+	if i == k.count-1 {
+		b.rows = k.rows - i*keyBlockRows
+	}
+	return b
+}
+
+// lookup returns the first row with key and how many rows have it. near is a block at or before which key is not expected; the
+// block that was found is returned for the next, higher key.
+func (k *keysFile) lookup(key []byte, near int) (row, equal, block int, err error) {
+	block = k.find(key, near)
+	b := k.block(block)
+	if row, equal, err = b.search(key); err != nil {
+		return 0, 0, block, err
+	}
+	row += block * keyBlockRows
+	if equal > 0 || row == (block+1)*keyBlockRows { // versions of a key may go on in the next blocks
+		for next := block + 1; next < k.count && row+equal == next*keyBlockRows && bytes.Equal(k.first(next), key); next++ {
+			b := k.block(next)
+			_, more, err := b.search(key)
+			if err != nil {
+				return 0, 0, block, err
+			}
+			equal += more
+		}
+	}
+	return row, equal, block, nil
+}
+
+// find is the last block whose first key is below key, or 0. It gallops from near, so that ascending keys cost little.
+func (k *keysFile) find(key []byte, near int) int {
+	lo, step := near, 1
+	for lo+step < k.count && bytes.Compare(k.first(lo+step), key) < 0 {
+		lo += step
+		step *= 2
+	}
+	hi := min(lo+step, k.count)
+	for lo+1 < hi {
+		m := int(uint(lo+hi) >> 1)
+		if bytes.Compare(k.first(m), key) < 0 {
+			lo = m
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}
+
+// Hit says where a key is: rows [Row, Row+Count), by rising birth.
+type Hit struct {
+	Key   uint32 // position among the keys asked for
+	Row   uint32
+	Count uint32
+}
+
+// AppendHashes appends the hash of each key, as Bloom filters take it: made once, for the lookups in all rowsets.
+func AppendHashes(dst []uint64, keys *batch.Keys) []uint64 {
+	for i := range keys.Len() {
+		dst = append(dst, schema.HashBytes(keys.At(i)))
+	}
+	return dst
+}
+
+// hitGroup is how many keys go through the filter before any is searched for: its loads then overlap.
+const hitGroup = 64
+
+// lookupAll appends a Hit for each of the ascending keys that is there.
+func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, hits []Hit) ([]Hit, error) {
+	near := 0
+	var pass [hitGroup]bool
+	for at := 0; at < len(hashes); at += hitGroup {
+		group := hashes[at:min(at+hitGroup, len(hashes))]
+		any := false
+		for i, h := range group {
+			pass[i] = k.filter.Check(h)
+			any = any || pass[i]
+		}
+		if !any {
+			continue
+		}
+		for i := range group {
+			if !pass[i] {
+				continue
+			}
+			key := keys.At(at + i)
+			if bytes.Compare(key, k.lo) < 0 || bytes.Compare(key, k.hi) > 0 {
+				continue
+			}
+			row, n, block, err := k.lookup(key, near)
+			if err != nil {
+				return hits, fmt.Errorf("rowset: %s: %w", k.name, err)
+			}
+			if near = block; n > 0 {
+				hits = append(hits, Hit{Key: uint32(at + i), Row: uint32(row), Count: uint32(n)})
+			}
+		}
+	}
+	return hits, nil
+}

@@ -1,0 +1,134 @@
+package rowset
+
+import (
+	"errors"
+	"fmt"
+
+	"nyala/store/batch"
+	"nyala/store/schema"
+	"nyala/store/vfs"
+)
+
+// RowSet is an open DiskRowSet. It is immutable and may be used by many goroutines at once. The keys file is in memory,
+// and of the Parquet file its footer and indexes; see MemoryBytes.
+type RowSet struct {
+	base    string
+	parquet *parquetFile
+	keys    *keysFile
+}
+
+// Open opens base.parquet and base.keys. It checks every byte of the keys file, and of the Parquet file all but the
+// pages, which are checked as they are read. An error that is ErrCorrupt means damaged files.
+func Open(fsys vfs.FS, base string) (*RowSet, error) {
+	k, err := openKeys(fsys, base+KeysSuffix)
+	if err != nil {
+		return nil, err
+	}
+	p, err := openParquet(fsys, base+ParquetSuffix, k.tail, k.sums)
+	if err != nil {
+		return nil, err
+	}
+	if p.rows != k.rows || p.size != k.parquet {
+		p.file.Close()
+		return nil, corrupt("rowset: %s: %d rows and %d bytes of Parquet, the keys file has %d and %d", base, p.rows, p.size, k.rows, k.parquet)
+	}
+	return &RowSet{base: base, parquet: p, keys: k}, nil
+}
+
+// Close closes the Parquet file; scans that are under way fail.
+func (r *RowSet) Close() error { return r.parquet.file.Close() }
+
+// Rows is the number of rows; their numbers are 0 to Rows()-1, in the order of (key, birth).
+func (r *RowSet) Rows() int { return r.keys.rows }
+
+// Schema is the schema that the rows were written with.
+func (r *RowSet) Schema() *schema.Schema { return r.parquet.schema }
+
+// Bounds are the least and the greatest encoded key.
+func (r *RowSet) Bounds() (least, greatest []byte) { return r.keys.lo, r.keys.hi }
+
+// Births are the least and the greatest birth of a row.
+func (r *RowSet) Births() (least, greatest int64) {
+	return r.keys.births.least(), r.keys.births.greatest()
+}
+
+// Birth is the birth of a row.
+func (r *RowSet) Birth(row int) int64 { return r.keys.births.at(row) }
+
+// SizeBytes is the size of both files.
+func (r *RowSet) SizeBytes() int64 { return r.parquet.size + r.keys.size }
+
+// MemoryBytes is about what an open RowSet holds.
+func (r *RowSet) MemoryBytes() int64 {
+	return r.keys.size + 2*(r.parquet.size-r.parquet.tail) + 8*int64(len(r.keys.births.table))
+}
+
+// MayContain tells by Bloom filter whether a key of that hash can be here.
+func (r *RowSet) MayContain(hash uint64) bool { return r.keys.filter.Check(hash) }
+
+// Lookup returns the rows [row, row+count) that have the encoded key, by rising birth; a count of 0 is none.
+func (r *RowSet) Lookup(key []byte) (row, count int, err error) {
+	if !r.keys.filter.Check(schema.HashBytes(key)) {
+		return 0, 0, nil
+	}
+	if row, count, _, err = r.keys.lookup(key, 0); err != nil {
+		return 0, 0, fmt.Errorf("rowset: %s: %w", r.keys.name, err)
+	}
+	return row, count, nil
+}
+
+// LookupAll appends a Hit for each of the keys, which must ascend, that has rows here. hashes are those of AppendHashes. It touches
+// memory only; a key that is not here costs a few nanoseconds.
+func (r *RowSet) LookupAll(keys *batch.Keys, hashes []uint64, hits []Hit) ([]Hit, error) {
+	must(len(hashes) == keys.Len(), "rowset: %d hashes of %d keys", len(hashes), keys.Len())
+	return r.keys.lookupAll(keys, hashes, hits)
+}
+
+// Scan begins a scan; the caller closes it.
+func (r *RowSet) Scan(o ScanOptions) (*Scan, error) {
+	s, err := newScan(r.parquet, o)
+	if err != nil {
+		return nil, err
+	}
+	if o.At != 0 {
+		switch least, greatest := r.Births(); {
+		case least > o.At:
+			s.todo = nil
+		case greatest > o.At:
+			s.births = func(first int, selection []uint64) { r.keys.births.until(o.At, first, selection) }
+		}
+	}
+	return s, nil
+}
+
+// File is a Parquet file of ours on its own: an export.
+type File struct{ parquet *parquetFile }
+
+// OpenFile opens a file that a Stream wrote. Its pages are checked by their own CRCs.
+func OpenFile(fsys vfs.FS, name string) (*File, error) {
+	p, err := openParquet(fsys, name, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &File{p}, nil
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.parquet.file.Close() }
+
+// Rows is the number of rows.
+func (f *File) Rows() int { return f.parquet.rows }
+
+// Schema is the schema that the rows were written with.
+func (f *File) Schema() *schema.Schema { return f.parquet.schema }
+
+// Footer is what the footer says beside the rows.
+func (f *File) Footer() []Pair { return f.parquet.footer }
+
+// Scan begins a scan; the caller closes it. A file on its own knows no births: At must be 0.
+func (f *File) Scan(o ScanOptions) (*Scan, error) {
+	if o.At != 0 {
+		return nil, errors.New("rowset: a scan at a time of a file that has no births")
+	}
+	return newScan(f.parquet, o)
+}
