@@ -37,8 +37,9 @@ type Wanted struct {
 // Plan lists the commands that bring the state to what is wanted at a time: tables and connectors that
 // are absent, ranges whose time comes, ranges whose time is over. Tables and connectors that are not wanted are
 // left alone. What differs from its definition is an error that names the difference: changing it is
-// another operation's work. Errors do not keep the other commands from being run, in their order; the leader
-// of the system group plans again from time to time, until nothing is left.
+// another operation's work. Errors do not keep the other commands from being run, in their order. The leader
+// of the system group plans again when the view changed, and from time to time: a plan for a new table only
+// creates it.
 func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 	var commands []Command
 	var errs []error
@@ -52,10 +53,11 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 			errs = append(errs, err)
 			continue
 		}
-		if !exists {
+		if !exists { // its ranges and connectors come with the next plan: there may be too few nodes yet
 			commands = append(commands, CreateTable{spec})
-			t = &Table{TableSpec: spec, Floor: math.MinInt64}
-		} else if d := differences(spec, t.TableSpec); len(d) > 0 {
+			continue
+		}
+		if d := differences(spec, t.TableSpec); len(d) > 0 {
 			errs = append(errs, fmt.Errorf("catalog: table %s differs from its definition in the configuration: %s", t.Name, strings.Join(d, ", ")))
 		}
 		ranges, err := planRanges(t, now)
@@ -66,7 +68,12 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 	}
 	for _, spec := range w.Connectors {
 		c, exists := s.Connector(spec.Name)
+		_, hasTable := s.Table(spec.Table)
+		planned := slices.ContainsFunc(w.Tables, func(t TableSpec) bool { return t.Name == spec.Table })
 		switch {
+		case !exists && !hasTable && planned:
+		case !exists && !hasTable:
+			errs = append(errs, fmt.Errorf("catalog: connector %s: there is no table %s", spec.Name, spec.Table))
 		case !exists:
 			commands = append(commands, SetConnector{Name: spec.Name, Table: spec.Table, Settings: spec.Settings, Desired: Running})
 		case c.Table != spec.Table:

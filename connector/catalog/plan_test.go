@@ -147,7 +147,7 @@ func TestPlanNamesDifferences(t *testing.T) {
 			t.Errorf("a definition that differs gave %+v", c)
 		}
 	}
-	for _, c := range []ConnectorSpec{{"app", "other", "a"}, {"app", "events", "b"}} {
+	for _, c := range []ConnectorSpec{{"app", "other", "a"}, {"app", "events", "b"}, {"new", "none", "a"}} {
 		_, errs := Plan(Wanted{Connectors: []ConnectorSpec{c}}, r.Snapshot(), now)
 		fmt.Fprintf(&text, "%v\n", errors.Join(errs...))
 	}
