@@ -20,10 +20,11 @@
 //
 // # Commands
 //
-// A command is refused, with a code and a reason, by every replica alike; refused commands change
-// nothing. Commands of a version above the state's Format are refused as well: a later Nyala first
-// raises the format with a command of the old one, when every node knows the new one. So a node of an
-// older release never skips what the others applied.
+// A command is refused, with a code and a reason, by every replica alike; a refused command changes
+// nothing, but for a range that is refused for ever, which is remembered. Commands of another version than
+// the state's Format, 1, are refused as well. A later Nyala has to raise the format by a command of the
+// old one when every node knows the new one, so that no node of an older release skips what the others
+// apply. Everything that Apply calls belongs to the version: Place, Validate, the bounds in spec.go.
 //
 //	offset size  a command
 //	0      2     "NC"
