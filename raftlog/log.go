@@ -1,0 +1,314 @@
+package raftlog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"nyala/raftlog/wal"
+)
+
+// StateMachine is what a group replicates: a tablet's replica, or the catalog. Stamp, Apply and Restore are
+// called by one goroutine each; Durable and Manifest by any.
+type StateMachine interface {
+	// Stamp is called on the leader, in log order, just before an entry of this node is proposed. It changes
+	// data in place. An entry that was stamped may still fail to be committed.
+	Stamp(data []byte)
+	// Apply applies committed entries in log order, in memory only, and returns one small result for each.
+	Apply(entries []Entry) [][]byte
+	// Durable returns what is durable. It never goes back.
+	Durable() Durable
+	// Manifest returns the durable state as bytes: small and self-contained.
+	Manifest() (Durable, []byte, error)
+	// Prepare fetches the files that a manifest needs and that are not here. Nothing visible changes. It may
+	// be called again for a manifest whose Restore never came, and while entries are applied.
+	Prepare(ctx context.Context, manifest []byte, fetch Fetcher) error
+	// Restore makes a prepared manifest the state, durably. It must be short: the group waits.
+	Restore(d Durable, manifest []byte) error
+}
+
+// Fetcher opens a file at an offset on the peer that sends a manifest.
+type Fetcher func(ctx context.Context, name string, off int64) (io.ReadCloser, error)
+
+// Log is a node's WAL and all the groups on it.
+type Log struct {
+	o      Options
+	self   raft.ServerID
+	logger *slog.Logger
+	wal    *wal.WAL
+
+	ctx       context.Context // done when Close has stopped the groups
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+	done      chan struct{} // closed when the node must stop
+	nudge     chan struct{} // capacity 1: a group wants its log cut
+	inbounds  chan struct{} // semaphores
+	calls     chan struct{}
+	sending   chan struct{}
+	uncertain uncertain
+	counters  struct{ shifted, installed, sent, transfers atomic.Int64 }
+	mu        struct {
+		sync.RWMutex // never held across I/O, a callback, or raft
+		groups       map[GroupID]*Group
+		starting     map[GroupID]bool
+		peers        map[string]*peer
+		closed       bool
+		err          error
+	}
+}
+
+// Open opens the WAL and begins to listen. Groups are started one by one with StartGroup.
+func Open(o Options) (*Log, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	o.Timings = o.Timings.withDefaults()
+	l := &Log{o: o, self: serverID(o.Node, o.Incarnation), logger: o.Logger, done: make(chan struct{}), nudge: make(chan struct{}, 1),
+		inbounds: make(chan struct{}, inboundMax), calls: make(chan struct{}, callsMax), sending: make(chan struct{}, filesMax)}
+	if l.logger == nil {
+		l.logger = slog.New(slog.DiscardHandler)
+	}
+	l.mu.groups, l.mu.starting, l.mu.peers = map[GroupID]*Group{}, map[GroupID]bool{}, map[string]*peer{}
+	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache})
+	if err != nil {
+		return nil, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
+	}
+	l.wal = w
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.wg.Go(l.accept)
+	l.wg.Go(l.keep)
+	return l, nil
+}
+
+// Close stops the groups, the connections and the WAL, and waits for every goroutine.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.mu.closed {
+		l.mu.Unlock()
+		return ErrStopped
+	}
+	l.mu.closed = true
+	l.mu.Unlock()
+	l.stopGroups()
+	l.cancel()
+	err := l.o.Listener.Close()
+	l.wg.Wait()
+	if werr := l.wal.Close(); werr != nil {
+		err = werr
+	}
+	if err != nil {
+		return fmt.Errorf("raftlog: close: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) stopGroups() {
+	var wg sync.WaitGroup
+	for _, g := range l.Groups() {
+		wg.Go(g.stop)
+	}
+	wg.Wait()
+}
+
+// StartGroup runs this node's replica of a group. bootstrap names the first members, the same on each of them;
+// it is ignored if the replica has any state. A replica that is to join gets nil, and is added by the leader.
+func (l *Log) StartGroup(id GroupID, sm StateMachine, bootstrap []Member) (*Group, error) {
+	if err := l.reserveGroup(id); err != nil {
+		return nil, err
+	}
+	g := newGroup(l, id, sm)
+	err := g.start(bootstrap)
+	l.mu.Lock()
+	delete(l.mu.starting, id)
+	closed := l.mu.closed || l.mu.err != nil
+	if err == nil {
+		l.mu.groups[id] = g
+	}
+	l.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if closed { // Close has not seen the group, or may not have
+		g.stop()
+		return nil, fmt.Errorf("raftlog: start group %d: %w", id, ErrStopped)
+	}
+	return g, nil
+}
+
+func (l *Log) reserveGroup(id GroupID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.mu.closed:
+		return fmt.Errorf("raftlog: start group %d: %w", id, ErrStopped)
+	case l.mu.err != nil:
+		return fmt.Errorf("raftlog: start group %d: %w", id, l.mu.err)
+	case l.mu.groups[id] != nil || l.mu.starting[id]:
+		return fmt.Errorf("raftlog: start group %d: it is started already", id)
+	}
+	l.mu.starting[id] = true
+	return nil
+}
+
+// StopGroup stops this node's replica and waits for it. Its log stays.
+func (l *Log) StopGroup(id GroupID) error {
+	g := l.group(id)
+	if g == nil {
+		return fmt.Errorf("raftlog: stop group %d: it is not started", id)
+	}
+	g.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.groups[id] == g {
+		delete(l.mu.groups, id)
+	}
+	return nil
+}
+
+// DropGroup stops this node's replica, if it runs, and forgets its log for good.
+func (l *Log) DropGroup(id GroupID) error {
+	if l.group(id) != nil {
+		if err := l.StopGroup(id); err != nil {
+			return err
+		}
+	}
+	if err := l.wal.Drop(uint64(id)); err != nil {
+		l.checkPoison()
+		return fmt.Errorf("raftlog: drop group %d: %w", id, err)
+	}
+	return nil
+}
+
+func (l *Log) group(id GroupID) *Group {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mu.groups[id]
+}
+
+// Group returns a started group, or nil.
+func (l *Log) Group(id GroupID) *Group { return l.group(id) }
+
+// Groups returns the started groups by id.
+func (l *Log) Groups() []*Group {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var groups []*Group
+	for _, g := range l.mu.groups {
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b *Group) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	return groups
+}
+
+// peer returns the connection to a node. Its goroutine starts with the first use.
+func (l *Log) peer(node string) (*peer, error) {
+	l.mu.RLock()
+	p := l.mu.peers[node]
+	l.mu.RUnlock()
+	if p != nil {
+		return p, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p = l.mu.peers[node]; p != nil {
+		return p, nil
+	}
+	if l.ctx.Err() != nil || l.mu.closed {
+		return nil, fmt.Errorf("raftlog: node %s: %w", node, ErrStopped)
+	}
+	p = newPeer(l, node)
+	l.mu.peers[node] = p
+	l.wg.Go(p.run)
+	return p, nil
+}
+
+// checkPoison stops the node's groups if the WAL failed: nothing can be promised any more.
+func (l *Log) checkPoison() {
+	if err := l.wal.Err(); err != nil {
+		l.fail(fmt.Errorf("raftlog: the WAL of node %s failed: %w", l.o.Node, err))
+	}
+}
+
+// fail ends the node's part in all groups. The owner hears of it by Done.
+func (l *Log) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.err != nil || l.mu.closed {
+		return
+	}
+	l.mu.err = err
+	close(l.done)
+	l.wg.Go(func() {
+		l.logger.Error("node failed", "err", err)
+		l.stopGroups()
+	})
+}
+
+// failed stops one group whose log cannot be read, or the node if the WAL as a whole failed.
+func (l *Log) failed(g *Group, err error) {
+	l.checkPoison()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.err != nil || l.mu.closed {
+		return // all are being stopped, or StartGroup stops this one
+	}
+	l.wg.Go(func() {
+		l.logger.Error("group failed", "group", g.id, "err", err)
+		g.stop()
+	})
+}
+
+// Done is closed when the node must stop: its WAL failed. Err says why.
+func (l *Log) Done() <-chan struct{} { return l.done }
+
+// Err returns why the node must stop, nil if it need not.
+func (l *Log) Err() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mu.err
+}
+
+// Pin is a group that keeps a segment of the WAL from being used again.
+type Pin = wal.Pin
+
+// Pins returns what each group needs of the WAL, oldest first.
+func (l *Log) Pins() []Pin { return l.wal.Pins() }
+
+// Stats are counters since Open.
+type Stats struct {
+	WAL       wal.Stats
+	Groups    int
+	Leaders   int
+	Peers     int
+	Sent      int64 // manifests opened for sending
+	Installed int64 // manifests that raft was given
+	Shifted   int64 // appends made to begin at the durable index
+	Transfers int64 // leaderships given up by the watchdog
+}
+
+// Stats returns the counters.
+func (l *Log) Stats() Stats {
+	s := Stats{WAL: l.wal.Stats(), Sent: l.counters.sent.Load(), Installed: l.counters.installed.Load(),
+		Shifted: l.counters.shifted.Load(), Transfers: l.counters.transfers.Load()}
+	for _, g := range l.Groups() {
+		s.Groups++
+		if g.IsLeader() {
+			s.Leaders++
+		}
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	s.Peers = len(l.mu.peers)
+	return s
+}

@@ -1,0 +1,148 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// A target of a transfer may lack so many entries: the old leader refuses proposals until it has them.
+	transferLagMax = 64
+	// A non-voter may lack so many to be made a voter: until it has them it counts for the majority and
+	// cannot acknowledge.
+	promoteLagMax = 256
+)
+
+// ErrLagging says that a member is not close enough to the leader for what was asked.
+var ErrLagging = errors.New("raftlog: member lags")
+
+// AddNonvoter adds a member that gets the log and does not vote. Its node must have started the group. Only the
+// leader can change members; it does one change at a time.
+func (g *Group) AddNonvoter(ctx context.Context, m Member) error {
+	return g.change(ctx, "add "+m.Node, func(r *raft.Raft, limit time.Duration) raft.Future {
+		return r.AddNonvoter(m.id(), raft.ServerAddress(m.id()), 0, limit)
+	})
+}
+
+// Promote makes a non-voter a voter, if it is close to the leader (ErrLagging).
+func (g *Group) Promote(ctx context.Context, m Member) error {
+	if err := g.near(m.id(), promoteLagMax); err != nil {
+		return err
+	}
+	return g.change(ctx, "promote "+m.Node, func(r *raft.Raft, limit time.Duration) raft.Future {
+		return r.AddVoter(m.id(), raft.ServerAddress(m.id()), 0, limit)
+	})
+}
+
+// Remove removes a member. A removed follower never learns of it: its node must be told to drop the group
+// (rule 11). A leader that removes itself steps down.
+func (g *Group) Remove(ctx context.Context, m Member) error {
+	return g.change(ctx, "remove "+m.Node, func(r *raft.Raft, limit time.Duration) raft.Future {
+		return r.RemoveServer(m.id(), 0, limit)
+	})
+}
+
+// change carries out one change of the members, within Timings.Transfer.
+func (g *Group) change(ctx context.Context, what string, f func(*raft.Raft, time.Duration) raft.Future) error {
+	r := g.running()
+	if r == nil || r.State() != raft.Leader {
+		return fmt.Errorf("raftlog: group %d: %s: not the leader: %w", g.id, what, ErrUnavailable)
+	}
+	limit := g.log.o.Timings.Transfer
+	ch := make(chan error, 1)
+	g.mu.Lock()
+	if g.mu.stopping {
+		g.mu.Unlock()
+		return fmt.Errorf("raftlog: group %d: %s: %w", g.id, what, ErrStopped)
+	}
+	g.wg.Go(func() { ch <- f(r, limit).Error() }) // raft answers at the latest when it steps down, see stop
+	g.mu.Unlock()
+	timer := time.NewTimer(2 * limit)
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-ch:
+	case <-ctx.Done():
+		err = fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	case <-timer.C:
+		err = fmt.Errorf("%w: no majority within %v", ErrUnknown, 2*limit)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("raftlog: group %d: %s: %w: %w", g.id, what, ErrUnavailable, err)
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
+		return fmt.Errorf("raftlog: group %d: %s: %w: %w", g.id, what, ErrUnknown, err)
+	}
+	return fmt.Errorf("raftlog: group %d: %s: %w", g.id, what, err)
+}
+
+// near reports ErrLagging unless a member is in contact and lacks at most lagMax entries.
+func (g *Group) near(id raft.ServerID, lagMax uint64) error {
+	r := g.running()
+	if r == nil || r.State() != raft.Leader {
+		return fmt.Errorf("raftlog: group %d: not the leader: %w", g.id, ErrUnavailable)
+	}
+	if g.log.o.test.without(10) {
+		return nil
+	}
+	t := g.log.o.Timings
+	p, last := g.tr.progressOf(id, r.CurrentTerm()), r.LastIndex()
+	if quiet := time.Since(p.appended); p.appended.IsZero() || p.installing > 0 || quiet > 4*t.Heartbeat+2*t.Commit {
+		return fmt.Errorf("raftlog: group %d: %s accepts no entries: %w", g.id, id, ErrLagging)
+	}
+	if p.match+lagMax < last {
+		return fmt.Errorf("raftlog: group %d: %s has entries up to %d, last is %d: %w", g.id, id, p.match, last, ErrLagging)
+	}
+	return nil
+}
+
+// TransferLeadership makes the voter on another node the leader, if it is close to this one (rule 10). It returns
+// when this node has seen that leader, at the latest after Timings.Transfer.
+func (g *Group) TransferLeadership(ctx context.Context, node string) error {
+	r := g.running()
+	if r == nil || r.State() != raft.Leader {
+		return fmt.Errorf("raftlog: group %d: not the leader: %w", g.id, ErrUnavailable)
+	}
+	var target *Member
+	for _, m := range g.Members() {
+		if m.Node == node && (m.Voter || g.log.o.test.without(10)) {
+			target = &m
+		}
+	}
+	if target == nil {
+		return fmt.Errorf("raftlog: group %d: transfer to %s: it is no voter", g.id, node)
+	}
+	if target.id() == g.log.self {
+		return nil
+	}
+	if err := g.near(target.id(), transferLagMax); err != nil {
+		return err
+	}
+	// The future of a transfer may never answer: what counts is who leads.
+	r.LeadershipTransferToServer(target.id(), raft.ServerAddress(target.id()))
+	limit := min(g.log.o.Timings.Transfer, 6*g.log.o.Timings.Heartbeat) // raft gives up after two election timeouts
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	ticker := time.NewTicker(g.log.o.Timings.tick())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if _, id := r.LeaderWithID(); id == target.id() {
+				return nil
+			}
+		case <-timer.C:
+			return fmt.Errorf("raftlog: group %d: transfer to %s: not done within %v", g.id, node, limit)
+		case <-ctx.Done():
+			return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, ctx.Err())
+		case <-g.stopping:
+			return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, ErrStopped)
+		}
+	}
+}
