@@ -1,0 +1,158 @@
+package rowset
+
+import (
+	"io"
+	"testing"
+
+	"nyala/store/batch"
+	"nyala/store/schema"
+	"nyala/store/vfs"
+)
+
+// sink is a file that forgets: benchmarks of encoding do not measure a disk.
+type sink struct{ vfs.FS }
+
+type sinkFile struct{ vfs.File }
+
+func (sink) Create(string) (vfs.File, error)              { return sinkFile{}, nil }
+func (sinkFile) WriteAt(p []byte, off int64) (int, error) { return len(p), nil }
+func (sinkFile) Close() error                             { return nil }
+func (sinkFile) Sync() error                              { return nil }
+
+const benchRows = 400_000
+
+func benchEvents(b *testing.B) (*schema.Schema, *Rows) {
+	return eventSchema(), eventRows(b, benchRows, 4000)
+}
+
+func BenchmarkWrite(b *testing.B) {
+	s, rows := benchEvents(b)
+	keys := make([]*batch.Keys, len(rows.Batches))
+	for i, x := range rows.Batches {
+		keys[i] = batch.NewKeys(s)
+		keys[i].Append(x, 0, x.Rows)
+	}
+	for _, c := range []struct {
+		name  string
+		level Level
+	}{{"zstd", Fastest}, {"default", Default}, {"none", levelNone}} {
+		b.Run(c.name, func(b *testing.B) {
+			w, err := NewWriter(s, Options{Level: c.level})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var out *Written
+			b.ReportAllocs()
+			for b.Loop() {
+				if out, err = w.Write(sink{}, "x", rows); err != nil {
+					b.Fatal(err)
+				}
+			}
+			per(b, benchRows)
+			b.ReportMetric(float64(out.Parquet.Size)/benchRows, "B/row")
+			b.ReportMetric(float64(out.Keys.Size)/benchRows, "keysB/row")
+		})
+	}
+	b.Run("keys", func(b *testing.B) {
+		w, _ := NewWriter(s, Options{})
+		for b.Loop() {
+			if _, err := w.keys.write(sinkFile{}, rows, FileInfo{}, 0, []uint32{0}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		per(b, benchRows)
+	})
+}
+
+func per(b *testing.B, rows int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows), "ns/row")
+}
+
+// BenchmarkColumn writes one column at a time.
+func BenchmarkColumn(b *testing.B) {
+	s, rows := benchEvents(b)
+	for i := range s.Columns {
+		one := &schema.Schema{Version: 1, Buckets: 1, Columns: s.Columns[i : i+1]}
+		if i < 3 {
+			one.Key = []int{0}
+		}
+		b.Run(s.Columns[i].Name, func(b *testing.B) {
+			w, err := newParquetWriter(one, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var info FileInfo
+			for b.Loop() {
+				w.begin(sinkFile{}, false)
+				if err := w.writeGroup(rows.Batches, rows.Refs); err != nil {
+					b.Fatal(err)
+				}
+				info, _ = w.end()
+			}
+			per(b, benchRows)
+			b.ReportMetric(float64(info.Size)/benchRows, "B/row")
+		})
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	s, rows := benchEvents(b)
+	fsys := vfs.NewMem()
+	write(b, fsys, "1", s, rows, Options{})
+	r := open(b, fsys, "1")
+	country, _ := NewFilter([]Predicate{{Column: 8, Op: Equal, Values: []schema.Value{{Bytes: []byte("CN")}}}}, s.Columns)
+	for _, c := range []struct {
+		name string
+		o    ScanOptions
+	}{{"all", ScanOptions{Columns: s.Columns}}, {"three", ScanOptions{Columns: s.Columns[7:10]}},
+		{"where", ScanOptions{Columns: s.Columns[8:10], Where: country}}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				scan, err := r.Scan(c.o)
+				for err == nil {
+					_, err = scan.Next()
+				}
+				if err != io.EOF {
+					b.Fatal(err)
+				}
+				scan.Close()
+			}
+			per(b, benchRows)
+		})
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	s, rows := benchEvents(b)
+	fsys := vfs.NewMem()
+	write(b, fsys, "1", s, rows, Options{})
+	r := open(b, fsys, "1")
+	keys, absent := batch.NewKeys(s), batch.NewKeys(s)
+	var sparse []uint32
+	for i := 0; i < benchRows; i += 100 { // every hundredth row
+		sparse = append(sparse, uint32(i))
+	}
+	for _, i := range sparse {
+		ref := rows.Refs[i]
+		keys.Append(rows.Batches[ref.Batch], int(ref.Row), int(ref.Row)+1)
+	}
+	absent.Data = append(absent.Data, keys.Data...)
+	for i := range absent.Len() {
+		absent.At(i)[absent.Width-1] ^= 1 // odd ids do not exist
+	}
+	for _, c := range []struct {
+		name string
+		keys *batch.Keys
+	}{{"hit", keys}, {"absent", absent}} {
+		hashes := AppendHashes(nil, c.keys)
+		b.Run(c.name, func(b *testing.B) {
+			var hits []Hit
+			for b.Loop() {
+				hits, _ = r.LookupAll(c.keys, hashes, hits[:0])
+			}
+			per(b, c.keys.Len())
+			b.ReportMetric(float64(len(hits))/float64(c.keys.Len()), "hits/key")
+		})
+	}
+}
