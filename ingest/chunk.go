@@ -1,0 +1,150 @@
+package ingest
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"nyala/offsets"
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+// chunk is the rows decoded from one run of a source's records, on their way into the entries of several
+// tablets. It is decided as a whole: when the last of its pieces is, its offsets are. So the tracker sees a few
+// ranges a second instead of every row, at the price that a watermark waits for the slowest tablet of a chunk.
+//
+// The worker fills a chunk, then hands out its pieces; afterwards nobody changes it until the last piece is
+// released, which puts it back into its pool. Gathering into an entry copies, so no reader of an entry ever
+// depends on a chunk.
+type chunk struct {
+	owner    *owner
+	parent   *chunk // of dead letters: the chunk that waits for them
+	pool     *chunkPool
+	schema   *schema.Schema
+	decision uint32
+
+	rows    *batch.Builder
+	view    batch.Batch
+	keys    *batch.Keys
+	offsets []int64    // per row
+	records []int32    // per row: which record of the run it is
+	ops     []batch.Op // per row, when mixed
+	op      batch.Op
+	mixed   bool
+
+	span    offsets.Range // the offsets it decides
+	newest  int64         // milliseconds: the latest timestamp of its records
+	bytes   int64         // of records; held of the memory budget
+	letters int           // dead letters among the records
+
+	hashes []uint64
+	slots  []slot
+	place  []int32
+
+	pending   atomic.Int32 // pieces not released, and one for who hands them out
+	abandoned atomic.Bool  // some piece was not applied
+}
+
+// piece is the rows of a chunk that go to one tablet.
+type piece struct {
+	chunk *chunk
+	rows  []uint32
+	lane  *lane // nil: rows without origin
+	bytes int
+}
+
+// lane is an owner's stream of segments to one tablet. Once the first piece is queued only the tablet's queue
+// touches it.
+type lane struct {
+	owner *owner
+	next  int64 // where the last segment that was acknowledged ended
+}
+
+// release gives a piece back; decided says that its rows were applied.
+func (c *chunk) release(decided bool) {
+	if !decided {
+		c.abandoned.Store(true)
+	}
+	if c.pending.Add(-1) > 0 {
+		return
+	}
+	if decided = !c.abandoned.Load(); c.parent != nil {
+		c.parent.release(decided)
+	} else {
+		c.owner.finish(c, decided)
+	}
+	c.pool.put(c)
+}
+
+// chunkPoolMax bounds the free chunks a pool keeps, each of about a chunk's bytes.
+const chunkPoolMax = 32
+
+// chunkPool keeps chunks of one schema: the first touch of fresh memory costs more than the decoding into it.
+type chunkPool struct {
+	layoutSchema *schema.Schema
+	rows         int
+	mu           struct {
+		sync.Mutex
+		free []*chunk
+	}
+}
+
+func newChunkPool(s *schema.Schema, rows int) *chunkPool {
+	return &chunkPool{layoutSchema: s, rows: rows}
+}
+
+func (p *chunkPool) get() *chunk {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.mu.free); n > 0 {
+		c := p.mu.free[n-1]
+		p.mu.free = p.mu.free[:n-1]
+		return c
+	}
+	return &chunk{pool: p, schema: p.layoutSchema, rows: batch.NewBuilder(p.layoutSchema.Columns, p.rows), keys: batch.NewKeys(p.layoutSchema)}
+}
+
+func (p *chunkPool) put(c *chunk) {
+	c.rows.Reset()
+	c.keys.Reset()
+	c.owner, c.parent, c.view = nil, nil, batch.Batch{}
+	c.offsets, c.records, c.ops = c.offsets[:0], c.records[:0], c.ops[:0]
+	c.op, c.mixed, c.letters, c.bytes, c.newest = 0, false, 0, 0, 0
+	c.slots = c.slots[:0]
+	c.abandoned.Store(false)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.mu.free) < chunkPoolMax {
+		p.mu.free = append(p.mu.free, c)
+	}
+}
+
+// addOp notes the operation of the row that was just appended.
+func (c *chunk) addOp(op batch.Op) {
+	if len(c.offsets) == 1 {
+		c.op = op
+	}
+	if op != c.op && !c.mixed {
+		c.mixed = true
+		c.ops = c.ops[:0]
+		for range len(c.offsets) - 1 {
+			c.ops = append(c.ops, c.op)
+		}
+	}
+	if c.mixed {
+		c.ops = append(c.ops, op)
+	}
+}
+
+func (c *chunk) opOf(row uint32) batch.Op {
+	if c.mixed {
+		return c.ops[row]
+	}
+	return c.op
+}
+
+// seal fixes the rows: their view, and their encoded keys, so that entries only copy them.
+func (c *chunk) seal() {
+	c.view = c.rows.View()
+	c.keys.Append(&c.view, 0, c.view.Rows)
+}

@@ -1,0 +1,214 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"nyala/offsets"
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+// letterWriter makes rows of nyala.dead_letters from the bad records of one chunk. The chunk is decided only
+// when they are applied too, and produced where a topic is configured. They carry no segment: a dead letter is
+// there once by its key, however often it is sent.
+type letterWriter struct {
+	owner   *owner
+	chunk   *chunk        // nil: no dead letter yet
+	produce []*kgo.Record // copies for the dead letter topic
+}
+
+// columns of the two system tables, in their schemas' order.
+const (
+	letterTopicID = iota
+	letterPartition
+	letterOffset
+	letterConnector
+	letterTopic
+	letterTimestamp
+	letterKey
+	letterValue
+	letterHeaders
+	letterStage
+	letterReason
+	letterTime
+)
+
+const (
+	gapTopicID = iota
+	gapPartition
+	gapFirst
+	gapConnector
+	gapTopic
+	gapNext
+	gapReason
+	gapTime
+)
+
+// add makes r a dead letter.
+func (w *letterWriter) add(r *kgo.Record, stage, reason string) {
+	o := w.owner
+	if w.chunk == nil {
+		w.chunk = newSystemChunk(schema.DeadLetters())
+	}
+	k := w.chunk.rows.Columns
+	k[letterTopicID].AppendFixed16(o.source.Topic)
+	k[letterPartition].AppendInt(int64(r.Partition))
+	k[letterOffset].AppendInt(r.Offset)
+	k[letterConnector].AppendBytes([]byte(o.source.Connector))
+	k[letterTopic].AppendBytes([]byte(r.Topic))
+	k[letterTimestamp].AppendInt(r.Timestamp.UnixMicro())
+	appendOrNull(&k[letterKey], r.Key)
+	appendOrNull(&k[letterValue], r.Value)
+	appendOrNull(&k[letterHeaders], headersJSON(r.Headers))
+	k[letterStage].AppendBytes([]byte(stage))
+	k[letterReason].AppendBytes([]byte(reason))
+	k[letterTime].AppendInt(time.Now().UnixMicro())
+	w.chunk.offsets = append(w.chunk.offsets, r.Offset)
+	if topic := o.session.options.DeadLetterTopic; topic != "" {
+		w.produce = append(w.produce, o.letterRecord(topic, r, stage, reason))
+	}
+}
+
+func newSystemChunk(s *schema.Schema) *chunk {
+	return &chunk{pool: &chunkPool{}, schema: s, rows: batch.NewBuilder(s.Columns, 16), keys: batch.NewKeys(s), op: batch.Insert}
+}
+
+func appendOrNull(k *batch.ColumnBuilder, v []byte) {
+	if v == nil {
+		k.AppendNull()
+		return
+	}
+	k.AppendBytes(v)
+}
+
+// headersJSON keeps order and doubles, which an object would not; values are base64, for they are any bytes.
+func headersJSON(headers []kgo.RecordHeader) []byte {
+	if len(headers) == 0 {
+		return nil
+	}
+	type header struct {
+		Key   string `json:"key"`
+		Value []byte `json:"value"`
+	}
+	list := make([]header, len(headers))
+	for i, h := range headers {
+		list[i] = header{h.Key, h.Value}
+	}
+	text, err := json.Marshal(list)
+	must(err == nil, "headers have no JSON: %v", err)
+	return text
+}
+
+// send sends the dead letters; parent waits for them.
+func (w *letterWriter) send(parent *chunk) {
+	if w.chunk == nil {
+		return
+	}
+	c := w.chunk
+	c.parent, c.owner = parent, w.owner
+	parent.pending.Add(1)
+	c.pending.Store(1 + int32(len(w.produce)))
+	for _, r := range w.produce {
+		w.owner.produceLetter(c, r)
+	}
+	w.owner.sendSystem(c, schema.DeadLettersTable)
+	c.release(true)
+	w.chunk = nil
+}
+
+// reset forgets what was not sent.
+func (w *letterWriter) reset() { w.chunk, w.produce = nil, w.produce[:0] }
+
+// sendSystem routes the rows of a system table and queues them.
+func (o *owner) sendSystem(c *chunk, table string) {
+	router := o.session.options.Router
+	var l *Layout
+	err := retry(o.ctx, func() (err error) {
+		if l, err = router.Layout(table); err != nil {
+			o.session.connector.setReason(fmt.Sprintf("table %s: %v", table, err))
+		}
+		return err
+	})
+	if err == nil {
+		c.schema, c.decision = l.Schema, l.Decision
+		c.seal()
+		_, err = c.route(o.ctx, router, table, l)
+	}
+	if err != nil {
+		c.abandoned.Store(true)
+		return
+	}
+	c.pending.Add(int32(len(c.slots)))
+	for i := range c.slots {
+		o.session.options.Sender.send(c.slots[i].tablet, piece{chunk: c, rows: c.slots[i].rows, bytes: c.rows.Bytes()})
+	}
+}
+
+// letterRecord is r for the dead letter topic, with the headers that Kafka Connect puts there.
+func (o *owner) letterRecord(topic string, r *kgo.Record, stage, reason string) *kgo.Record {
+	out := &kgo.Record{Topic: topic, Key: clone(r.Key), Value: clone(r.Value), Timestamp: r.Timestamp}
+	for _, h := range r.Headers {
+		out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: clone(h.Value)})
+	}
+	for _, h := range [][2]string{
+		{"topic", r.Topic},
+		{"partition", strconv.Itoa(int(r.Partition))},
+		{"offset", strconv.FormatInt(r.Offset, 10)},
+		{"connector.name", o.source.Connector},
+		{"task.id", strconv.Itoa(int(r.Partition))},
+		{"stage", stage},
+		{"class.name", "nyala"},
+		{"exception.class.name", "nyala.BadRecord"},
+		{"exception.message", reason},
+		{"exception.stacktrace", ""},
+	} {
+		out.Headers = append(out.Headers, kgo.RecordHeader{Key: "__connect.errors." + h[0], Value: []byte(h[1])})
+	}
+	return out
+}
+
+func clone(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append([]byte{}, b...)
+}
+
+// produceLetter produces one dead letter. A failure is final for the client; the owner then begins again at its
+// checkpoint, so the record comes by once more.
+func (o *owner) produceLetter(c *chunk, r *kgo.Record) {
+	o.session.client.Produce(context.WithoutCancel(o.ctx), r, func(_ *kgo.Record, err error) {
+		if err != nil && o.session.ctx.Err() == nil {
+			o.session.connector.setReason(fmt.Sprintf("dead letter topic %s: %v", r.Topic, err))
+			o.refused(fmt.Sprintf("dead letter topic: %v", err))
+		}
+		c.release(err == nil)
+	})
+}
+
+// gap writes down that offsets were lost; parent waits for it.
+func (w *letterWriter) gap(parent *chunk, lost offsets.Range, reason string) {
+	o := w.owner
+	c := newSystemChunk(schema.Gaps())
+	k := c.rows.Columns
+	k[gapTopicID].AppendFixed16(o.source.Topic)
+	k[gapPartition].AppendInt(int64(o.source.Partition))
+	k[gapFirst].AppendInt(lost.First)
+	k[gapConnector].AppendBytes([]byte(o.source.Connector))
+	k[gapTopic].AppendBytes([]byte(o.topic))
+	k[gapNext].AppendInt(lost.Next)
+	k[gapReason].AppendBytes([]byte(reason))
+	k[gapTime].AppendInt(time.Now().UnixMicro())
+	c.offsets = append(c.offsets, lost.First)
+	c.parent, c.owner = parent, o
+	parent.pending.Add(1)
+	c.pending.Store(1)
+	o.sendSystem(c, schema.GapsTable)
+	c.release(true)
+}

@@ -1,0 +1,147 @@
+package ingest
+
+import (
+	"math"
+	"slices"
+
+	"nyala/offsets"
+	"nyala/store/batch"
+)
+
+// entryBuilder gathers pieces into entries and keeps its scratch memory.
+type entryBuilder struct {
+	keys   *batch.Keys
+	sorter batch.Sorter
+	order  []uint32
+	all    []rowOrigin // in order of arrival
+	owners []*owner    // per segment
+	write  batch.Write
+}
+
+// rowOrigin is where a row of the entry to be comes from.
+type rowOrigin struct {
+	ref     batch.Ref
+	segment uint16
+	delta   uint32
+	op      batch.Op
+}
+
+// build makes the entry of pieces, which have one schema. Rows are in primary-key order, equal keys in order of
+// arrival: the pieces of a source arrive in offset order, so the last of equal keys is the newest.
+//
+// A segment begins where the last acknowledged one of its lane ended and ends with the last piece's chunk, although
+// rows of other tablets lie between. The pieces are not changed: the same ones make the same entry again.
+func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
+	w := &b.write
+	schema := pieces[0].chunk.schema
+	*w = batch.Write{
+		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: schema.Version, Decision: pieces[0].chunk.decision},
+		Batches: w.Batches[:0], Refs: w.Refs[:0], Segments: w.Segments[:0], Segment: w.Segment[:0], Delta: w.Delta[:0],
+	}
+	if b.keys == nil || b.keys.Width != schema.KeyWidth() {
+		b.keys = batch.NewKeys(schema)
+	}
+	b.keys.Reset()
+	b.all, b.owners = b.all[:0], b.owners[:0]
+	size, mixed := 0, false
+	op := pieces[0].chunk.opOf(first(pieces[0].rows))
+	for i := range pieces {
+		p := &pieces[i]
+		c := p.chunk
+		segment := b.segment(p)
+		at := uint32(len(w.Batches))
+		w.Batches = append(w.Batches, c.view)
+		size += p.bytes
+		for _, r := range p.rows {
+			o := rowOrigin{ref: batch.Ref{Batch: at, Row: r}, op: c.opOf(r)}
+			if p.lane != nil {
+				o.segment = uint16(segment)
+				o.delta = uint32(c.offsets[r] - w.Segments[segment].First)
+			}
+			mixed = mixed || o.op != op
+			b.all = append(b.all, o)
+			b.keys.Data = append(b.keys.Data, c.keys.At(int(r))...)
+			if b.keys.Width == 0 {
+				b.keys.Offsets = append(b.keys.Offsets, uint32(len(b.keys.Data)))
+			}
+		}
+	}
+	b.sort(op, mixed)
+	return batch.AppendWrite(make([]byte, 0, size+size/4+64*len(w.Segments)+16*len(w.Refs)+4096), w), w.Segments
+}
+
+func first(rows []uint32) uint32 {
+	if len(rows) == 0 {
+		return 0
+	}
+	return rows[0]
+}
+
+// segment is the position of the piece's segment, which it makes or extends.
+func (b *entryBuilder) segment(p *piece) int {
+	if p.lane == nil {
+		return 0
+	}
+	w := &b.write
+	if i := slices.Index(b.owners, p.lane.owner); i >= 0 {
+		w.Segments[i].Next = p.chunk.span.Next
+		return i
+	}
+	b.owners = append(b.owners, p.lane.owner)
+	w.Segments = append(w.Segments, offsets.Segment{
+		Source: p.lane.owner.source,
+		Start:  p.lane.owner.start,
+		Range:  offsets.Range{First: p.lane.next, Next: p.chunk.span.Next},
+	})
+	return len(w.Segments) - 1
+}
+
+// sort fills w's rows in key order.
+func (b *entryBuilder) sort(op batch.Op, mixed bool) {
+	w := &b.write
+	b.order = b.sorter.Sort(b.keys, b.order)
+	w.Op = op
+	if mixed {
+		w.Ops = make([]batch.Op, 0, len(b.order))
+	}
+	for _, i := range b.order {
+		o := &b.all[i]
+		w.Refs = append(w.Refs, o.ref)
+		if len(w.Segments) > 0 {
+			w.Segment = append(w.Segment, o.segment)
+			w.Delta = append(w.Delta, o.delta)
+		}
+		if mixed {
+			w.Ops = append(w.Ops, o.op)
+		}
+	}
+}
+
+// deltaMax is the farthest that a row may lie behind its segment's beginning.
+const deltaMax = math.MaxUint32
+
+// far returns a piece whose rows lie too far behind the end of its lane for one segment: a tablet that had no
+// row of a source for four thousand million offsets.
+func far(pieces []piece) *piece {
+	for i := range pieces {
+		p := &pieces[i]
+		if p.lane != nil && p.chunk.span.Next-p.lane.next > deltaMax {
+			return p
+		}
+	}
+	return nil
+}
+
+// buildAdvance makes the entry without rows that brings p's lane to its chunk.
+func (b *entryBuilder) buildAdvance(p *piece) ([]byte, []offsets.Segment) {
+	b.owners = append(b.owners[:0], p.lane.owner)
+	b.write = batch.Write{
+		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: p.chunk.schema.Version, Decision: p.chunk.decision},
+		Batches: []batch.Batch{p.chunk.view},
+		Segments: []offsets.Segment{{
+			Source: p.lane.owner.source, Start: p.lane.owner.start,
+			Range: offsets.Range{First: p.lane.next, Next: p.chunk.span.First},
+		}},
+	}
+	return batch.AppendWrite(nil, &b.write), b.write.Segments
+}

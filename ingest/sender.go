@@ -1,0 +1,273 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"nyala/offsets"
+)
+
+// Answer is what applying an entry came to.
+type Answer struct {
+	Status    Status
+	Segment   int   // Refused: the first segment that would leave a hole
+	Timestamp int64 // Applied: when the rows became readable, microseconds since 1970
+	Rows      int   // rows that took effect
+	Seen      int   // rows dropped because the ledger was past them
+}
+
+// Status of an Answer.
+type Status uint8
+
+// The statuses. An entry that was not Applied changed nothing.
+const (
+	Applied Status = iota
+	Refused        // a segment would leave a hole
+	Stale          // it was made under an old schema or decision version
+)
+
+// SenderOptions of a Sender.
+type SenderOptions struct {
+	// Write proposes an entry to a tablet's group and waits until it is applied. The entry must not be changed
+	// afterwards. An error leaves its fate open and it is written again as it was; ErrTabletGone is final.
+	Write      func(ctx context.Context, tablet uint64, entry []byte) (Answer, error)
+	EntryRows  int // most rows an entry takes before the next is begun; 0 means 16384
+	EntryBytes int // likewise bytes; 0 means 512 KiB
+	Logger     *slog.Logger
+}
+
+// Sender brings rows to tablets: a queue for each, and one entry in flight for each.
+//
+// The size of entries follows the load without a timer. An idle tablet gets what there is at once; while an entry
+// is on its way the queue gathers, and the next entry takes all of it up to a bound. So latency is one round trip
+// when there is little to do, and entries have their best size when there is much.
+type Sender struct {
+	options SenderOptions
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	mu      struct {
+		sync.Mutex
+		queues map[uint64]*tabletQueue
+		closed bool
+	}
+}
+
+// NewSender starts nothing yet; Close it in the end, after the connectors that use it.
+func NewSender(o SenderOptions) *Sender {
+	setDefault(&o.EntryRows, 16384)
+	setDefault(&o.EntryBytes, 512<<10)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	s := &Sender{options: o}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.mu.queues = map[uint64]*tabletQueue{}
+	return s
+}
+
+// Close abandons what is not answered yet and waits for the goroutines.
+func (s *Sender) Close() {
+	s.mu.Lock()
+	s.mu.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+}
+
+// tabletQueue is the pieces that wait for one tablet. Its goroutine exists while there are any.
+type tabletQueue struct {
+	sender *Sender
+	tablet uint64
+	entry  entryBuilder // of the goroutine
+	mu     struct {
+		sync.Mutex
+		pieces  []piece
+		running bool
+	}
+}
+
+// send queues a piece. After Close it is abandoned.
+func (s *Sender) send(tablet uint64, p piece) {
+	s.mu.Lock()
+	if s.mu.closed {
+		s.mu.Unlock()
+		p.chunk.release(false)
+		return
+	}
+	q := s.mu.queues[tablet]
+	if q == nil {
+		q = &tabletQueue{sender: s, tablet: tablet}
+		s.mu.queues[tablet] = q
+	}
+	q.mu.Lock()
+	q.mu.pieces = append(q.mu.pieces, p)
+	start := !q.mu.running
+	q.mu.running = true
+	q.mu.Unlock()
+	if start {
+		s.wg.Add(1)
+		go q.run()
+	}
+	s.mu.Unlock()
+}
+
+// run sends until nothing is left. Sender.Close waits for it.
+func (q *tabletQueue) run() {
+	defer q.sender.wg.Done()
+	for {
+		pieces := q.take()
+		if pieces == nil {
+			return
+		}
+		q.deliver(pieces)
+	}
+}
+
+// take removes the pieces of the next entry from the queue: rows of one schema, all with origins or all without,
+// up to the bounds but at least one piece. nil ends the goroutine.
+func (q *tabletQueue) take() []piece {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	rows, bytes, n := 0, 0, 0
+	for n < len(q.mu.pieces) {
+		p, first := &q.mu.pieces[n], &q.mu.pieces[0]
+		rows, bytes = rows+len(p.rows), bytes+p.bytes
+		full := rows > q.sender.options.EntryRows || bytes > q.sender.options.EntryBytes
+		other := p.chunk.schema != first.chunk.schema || p.chunk.decision != first.chunk.decision || (p.lane == nil) != (first.lane == nil)
+		if n > 0 && (full || other) {
+			break
+		}
+		n++
+	}
+	if n == 0 {
+		q.mu.running = false
+		return nil
+	}
+	out := append([]piece(nil), q.mu.pieces[:n]...)
+	rest := copy(q.mu.pieces, q.mu.pieces[n:])
+	clear(q.mu.pieces[rest:])
+	q.mu.pieces = q.mu.pieces[:rest]
+	return out
+}
+
+// deliver sends pieces until they are applied or their owners are gone.
+func (q *tabletQueue) deliver(pieces []piece) {
+	for {
+		if pieces = dropDead(pieces); len(pieces) == 0 {
+			return
+		}
+		distant := far(pieces)
+		var entry []byte
+		var segments []offsets.Segment
+		if distant != nil {
+			entry, segments = q.entry.buildAdvance(distant)
+		} else {
+			entry, segments = q.entry.build(pieces)
+		}
+		answer, err := q.write(entry)
+		switch {
+		case errors.Is(err, ErrTabletGone):
+			q.sender.options.Logger.Warn("tablet gone", "tablet", q.tablet, "segments", len(segments))
+			if q.restartOwners(pieces, nil, "its tablet was dropped") {
+				continue
+			}
+			if !pause(q.sender.ctx, time.Second) {
+				releaseAll(pieces, false)
+				return
+			}
+		case err != nil:
+			releaseAll(pieces, false)
+			return
+		case answer.Status == Applied && distant != nil:
+			distant.lane.next = distant.chunk.span.First
+		case answer.Status == Applied:
+			q.applied(pieces, answer)
+			return
+		default:
+			// A refused entry changed nothing. The owner whose segment it was begins again at its checkpoint;
+			// the others' rows are cut again from where they started.
+			if answer.Status == Refused && answer.Segment < len(segments) {
+				q.restartOwners(pieces, q.entry.owners[answer.Segment], "a tablet refused its segment")
+			} else if !q.restartOwners(pieces, nil, "a tablet refused its entry") && !pause(q.sender.ctx, time.Second) {
+				releaseAll(pieces, false)
+				return
+			}
+		}
+	}
+}
+
+func dropDead(pieces []piece) []piece {
+	out := pieces[:0]
+	for _, p := range pieces {
+		if p.lane != nil && p.lane.owner.dead.Load() {
+			p.chunk.release(false)
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// restartOwners kills the given owner, or those of all pieces when it is nil, and tells whether there was one.
+func (q *tabletQueue) restartOwners(pieces []piece, only *owner, why string) bool {
+	found := false
+	for _, p := range pieces {
+		if p.lane != nil && (only == nil || p.lane.owner == only) {
+			found = true
+			p.lane.owner.refused(why)
+		}
+	}
+	return found
+}
+
+// write sends the entry until it is answered. The error is ErrTabletGone, or that of a sender that was closed.
+func (q *tabletQueue) write(entry []byte) (answer Answer, err error) {
+	sent := false
+	err = retry(q.sender.ctx, func() error {
+		if sent { // the log may hold the bytes of the first attempt, and a leader stamps an entry in place
+			entry = slices.Clone(entry)
+		}
+		sent = true
+		var err error
+		answer, err = q.sender.options.Write(q.sender.ctx, q.tablet, entry)
+		if err != nil && q.sender.ctx.Err() == nil && !errors.Is(err, ErrTabletGone) {
+			q.sender.options.Logger.Debug("write again", "tablet", q.tablet, "error", err)
+		}
+		return err
+	}, ErrTabletGone, context.Canceled)
+	return answer, err
+}
+
+func (q *tabletQueue) applied(pieces []piece, answer Answer) {
+	for i := range pieces {
+		p := &pieces[i]
+		if p.lane == nil {
+			continue
+		}
+		p.lane.next = p.chunk.span.Next
+		p.lane.owner.counters.rows.Add(int64(len(p.rows)))
+	}
+	if answer.Seen > 0 {
+		pieces[0].chunk.ownerOf().counters.seen.Add(int64(answer.Seen))
+	}
+	releaseAll(pieces, true)
+}
+
+func releaseAll(pieces []piece, decided bool) {
+	for _, p := range pieces {
+		p.chunk.release(decided)
+	}
+}
+
+// ownerOf is the owner of a chunk or of the chunk that it belongs to.
+func (c *chunk) ownerOf() *owner {
+	if c.parent != nil {
+		return c.parent.owner
+	}
+	return c.owner
+}

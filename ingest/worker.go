@@ -1,0 +1,275 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"nyala/ingest/decode"
+	"nyala/offsets"
+	"nyala/store/batch"
+)
+
+// worker turns an owner's records into chunks, one run of records at a time, in offset order.
+type worker struct {
+	*owner
+	layout  *Layout
+	decoder decode.Decoder
+	pool    *chunkPool
+	record  decode.Record
+	letters *letterWriter
+}
+
+// run is the owner's goroutine; session.close waits for it.
+func (o *owner) run() {
+	defer close(o.gone)
+	w := &worker{owner: o, letters: &letterWriter{owner: o}}
+	for {
+		it, ok := o.next()
+		if !ok {
+			return
+		}
+		if !it.gap.Empty() {
+			w.lose(it)
+			continue
+		}
+		w.take(it.records)
+	}
+}
+
+// take works off one polled run of records.
+func (w *worker) take(records []*kgo.Record) {
+	for len(records) > 0 {
+		n, bytes := w.cut(records)
+		if !w.begin() {
+			break
+		}
+		if w.session.options.Acquire(w.ctx, bytes) != nil {
+			w.abandon()
+			break
+		}
+		if err := w.prepare(); err != nil {
+			w.session.options.Release(bytes)
+			w.abandon()
+			break
+		}
+		w.chunk(records[:n], bytes)
+		records = records[n:]
+	}
+	recycle(records)
+}
+
+// abandon takes a begin back.
+func (o *owner) abandon() {
+	o.mu.Lock()
+	o.mu.outstanding--
+	o.closeIdleLocked()
+	o.mu.Unlock()
+}
+
+// spanMax bounds the offsets of a chunk, so that a row's place in its segment fits 32 bits although a compacted
+// topic may jump far.
+const spanMax = 1 << 30
+
+// cut says how many records the next chunk takes, at least one, and how many bytes they have.
+func (w *worker) cut(records []*kgo.Record) (n int, bytes int64) {
+	for n < len(records) && n < w.session.options.ChunkRows {
+		size := recordBytes(records[n])
+		if n > 0 && (bytes+size > int64(w.session.options.ChunkBytes) || records[n].Offset-records[0].Offset > spanMax) {
+			break
+		}
+		bytes += size
+		n++
+	}
+	return n, bytes
+}
+
+// recordBytes is what a record counts for: what it holds and what holding it takes.
+func recordBytes(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + 64 }
+
+// prepare gets the table's layout and, where its schema changed, a decoder for it. The error is that of a
+// context that is done.
+func (w *worker) prepare() error {
+	troubled := false
+	return retry(w.ctx, func() error {
+		o := w.session.options
+		l, err := o.Router.Layout(o.Table)
+		if err != nil {
+			troubled = true
+			w.session.connector.setReason(fmt.Sprintf("table %s: %v", o.Table, err))
+			return err
+		}
+		if w.layout == nil || w.layout.Schema != l.Schema {
+			d, err := decode.NewJSON(decode.Options{
+				Schema: l.Schema, Fields: o.Fields, Add: o.Add, TimestampUnit: o.TimestampUnit,
+				RefuseUnknownFields: o.RefuseUnknownFields, Op: o.Op, Changes: o.Changes,
+			})
+			if err != nil {
+				troubled = true
+				w.session.connector.setReason(err.Error())
+				return err
+			}
+			w.decoder, w.pool = d, w.session.connector.chunks(l.Schema)
+		}
+		w.layout = l
+		if troubled {
+			w.session.connector.setReason("")
+		}
+		return nil
+	})
+}
+
+// chunk decodes and sends one run of records. They are recycled at its end, because a row that has no place
+// becomes a dead letter of its record's own bytes.
+func (w *worker) chunk(records []*kgo.Record, bytes int64) {
+	c := w.pool.get()
+	c.owner, c.decision, c.bytes = w.owner, w.layout.Decision, bytes
+	c.span = offsets.Range{First: w.position, Next: records[len(records)-1].Offset + 1}
+	c.pending.Store(1)
+	var failure string
+	for i, r := range records {
+		if failure = w.check(r); failure == "" && !r.Attrs.IsControl() {
+			failure = w.row(c, r, int32(i))
+		}
+		if failure != "" {
+			c.span.Next = max(r.Offset, c.span.First)
+			records = w.cutOff(records, i)
+			break
+		}
+	}
+	c.seal()
+	refused, err := c.route(w.ctx, w.session.options.Router, w.session.options.Table, w.layout)
+	if err != nil {
+		c.abandoned.Store(true)
+	} else if failure = w.refuse(c, records, refused, failure); !c.abandoned.Load() {
+		w.letters.send(c)
+		w.send(c)
+	}
+	w.letters.reset()
+	w.note(c, records)
+	c.release(true)
+	recycle(records)
+	if failure != "" {
+		w.fail(Failed, failure)
+	}
+}
+
+// cutOff drops the records from i on; the ones before are good.
+func (w *worker) cutOff(records []*kgo.Record, i int) []*kgo.Record {
+	recycle(records[i:])
+	return records[:i]
+}
+
+// check looks at what Kafka promises: offsets rise, and so do leader epochs. If they do not, the log was
+// rewritten behind our back (an unclean leader election), offsets no longer name the same records, and
+// "once" has lost its meaning.
+func (w *worker) check(r *kgo.Record) string {
+	if r.Offset < w.position {
+		return fmt.Sprintf("offset went back from %d to %d: the partition's log was rewritten", w.position, r.Offset)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.mu.epochs)
+	if n > 0 && w.mu.epochs[n-1].epoch == r.LeaderEpoch {
+		return ""
+	}
+	if n > 0 && r.LeaderEpoch >= 0 && r.LeaderEpoch < w.mu.epochs[n-1].epoch {
+		return fmt.Sprintf("leader epoch went back from %d to %d at offset %d: the partition's log was rewritten", w.mu.epochs[n-1].epoch, r.LeaderEpoch, r.Offset)
+	}
+	if r.LeaderEpoch >= 0 {
+		w.mu.epochs = append(w.mu.epochs, epochStart{r.Offset, r.LeaderEpoch})
+	}
+	return ""
+}
+
+// row decodes one record into c, or makes it a dead letter; the result says why the partition must stop.
+func (w *worker) row(c *chunk, r *kgo.Record, i int32) string {
+	c.newest = max(c.newest, r.Timestamp.UnixMilli())
+	d := &w.record
+	*d = decode.Record{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(),
+		Key: r.Key, Value: r.Value, Headers: d.Headers[:0],
+	}
+	for _, h := range r.Headers {
+		d.Headers = append(d.Headers, decode.Header{Key: h.Key, Value: h.Value})
+	}
+	op, err := w.decoder.Decode(d, c.rows)
+	if err == nil {
+		c.offsets = append(c.offsets, r.Offset)
+		c.records = append(c.records, i)
+		c.addOp(op)
+		return ""
+	}
+	var bad *decode.BadRecord
+	reason := "unknown"
+	if errors.As(err, &bad) {
+		reason = string(bad.Reason)
+	}
+	return w.bad(c, r, "decode", reason, strings.TrimPrefix(err.Error(), "decode: "))
+}
+
+// bad treats a bad record as the policy says.
+func (w *worker) bad(c *chunk, r *kgo.Record, stage, code, message string) string {
+	w.counters.letter(stage, code)
+	if w.session.options.BadRecords == BadRecordFail {
+		return fmt.Sprintf("bad record at offset %d: %s", r.Offset, message)
+	}
+	c.letters++
+	w.letters.add(r, stage, message)
+	return ""
+}
+
+// refuse makes dead letters of rows whose range the table will not have.
+func (w *worker) refuse(c *chunk, records []*kgo.Record, refused []uint32, failure string) string {
+	for _, row := range refused {
+		r := records[c.records[row]]
+		message := "range_refused: the table has no place for a row of this range"
+		if f := w.bad(c, r, "route", "range_refused", message); f != "" {
+			// Rows behind this one may be in the chunk and must not be sent; the run is read again after a restart.
+			c.abandoned.Store(true)
+			return f
+		}
+	}
+	return failure
+}
+
+// send gives the rows of c to their tablets.
+func (w *worker) send(c *chunk) {
+	c.pending.Add(int32(len(c.slots)))
+	size := c.rows.Bytes()
+	for i := range c.slots {
+		s := &c.slots[i]
+		l := w.lanes[s.tablet]
+		if l == nil {
+			l = &lane{owner: w.owner, next: w.start}
+			w.lanes[s.tablet] = l
+		}
+		w.session.options.Sender.send(s.tablet, piece{chunk: c, rows: s.rows, lane: l, bytes: size * len(s.rows) / max(c.view.Rows, 1)})
+	}
+}
+
+// note moves the position behind what c has taken.
+func (w *worker) note(c *chunk, records []*kgo.Record) {
+	w.position = c.span.Next
+	w.counters.records.Add(int64(len(records)))
+	w.counters.bytes.Add(c.bytes)
+	w.mu.Lock()
+	w.mu.position = w.position
+	w.mu.Unlock()
+}
+
+// lose writes down offsets that are gone from the log, and goes on behind them.
+func (w *worker) lose(it item) {
+	lost := offsets.Range{First: w.position, Next: it.gap.Next}
+	if lost.Empty() || !w.begin() {
+		return
+	}
+	c := &chunk{owner: w.owner, span: lost, pool: &chunkPool{}, rows: &batch.Builder{}, keys: &batch.Keys{Width: 1}}
+	c.pending.Store(1)
+	w.letters.gap(c, lost, it.why)
+	w.counters.gaps.Add(lost.Next - lost.First)
+	w.note(c, nil)
+	c.release(true)
+}
