@@ -1,0 +1,313 @@
+package wal
+
+import (
+	"fmt"
+	"hash/crc32"
+	"path"
+	"slices"
+
+	"nyala/store/vfs"
+)
+
+// Problem is damage: a place where the log is not what was written. It is an ErrCorrupt.
+type Problem struct {
+	File   string // without the directory
+	Offset int64
+	Text   string
+}
+
+func (p Problem) Error() string { return fmt.Sprintf("wal: %s at %d: %s", p.File, p.Offset, p.Text) }
+
+// Unwrap makes errors.Is(p, ErrCorrupt) hold.
+func (p Problem) Unwrap() error { return ErrCorrupt }
+
+// image is a slot as it was found.
+type image struct {
+	*slot
+	header *segmentHeader // nil if there is no valid one
+	why    error          // why there is none
+}
+
+// openImages opens all slots of a directory with open, by name.
+func openImages(fsys vfs.FS, dir string, open func(string) (vfs.File, error)) ([]*image, error) {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return nil, fmt.Errorf("wal: list %s: %w", dir, err)
+	}
+	var images []*image
+	for _, name := range names {
+		if _, ok := slotNumber(name); !ok {
+			continue
+		}
+		img, err := openImage(path.Join(dir, name), name, open)
+		if err != nil {
+			closeImages(images)
+			return nil, err
+		}
+		images = append(images, img)
+	}
+	return images, nil
+}
+
+func openImage(full, name string, open func(string) (vfs.File, error)) (*image, error) {
+	file, err := open(full)
+	if err != nil {
+		return nil, fmt.Errorf("wal: open %s: %w", name, err)
+	}
+	img := &image{slot: &slot{name: name, file: file}}
+	if img.size, err = file.Size(); err == nil {
+		img.header, img.why, err = img.readHeader()
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+func closeImages(images []*image) {
+	for _, img := range images {
+		img.file.Close()
+	}
+}
+
+func (img *image) problem(offset int64, format string, args ...any) *Problem {
+	return &Problem{File: img.name, Offset: offset, Text: fmt.Sprintf(format, args...)}
+}
+
+// drainImage is a valid drain as it was found. Its records are parts of a buffer that is used again.
+type drainImage struct {
+	drainHeader
+	offset  int64
+	records []rawRecord
+}
+
+// scanner reads the drains of one segment, from the first on.
+type scanner struct {
+	img   *image
+	seed  uint32
+	at    int64  // where the next drain begins
+	next  uint64 // its sequence
+	begin int64  // where the last drain began that was read; 0 for none
+	buf   []byte
+}
+
+func newScanner(img *image) *scanner {
+	return &scanner{img: img, seed: img.header.seed(), at: img.header.size(), next: img.header.first}
+}
+
+// read reads the next drain. A drain that is not valid is a Problem, not an error: whether it is
+// damage or the end of the log is for the caller to tell.
+func (s *scanner) read() (*drainImage, *Problem, error) {
+	head := make([]byte, drainHeaderSize)
+	n, err := readFull(s.img.file, head, s.at)
+	if err != nil {
+		return nil, nil, fmt.Errorf("wal: read %s at %d: %w", s.img.name, s.at, err)
+	}
+	h, why := parseDrainHeader(head[:n])
+	switch {
+	case why != nil:
+		return nil, s.img.problem(s.at, "%v", why), nil
+	case h.identity != s.img.header.identity:
+		return nil, s.img.problem(s.at, "drain of segment %d, salt %016x, want %d, %016x",
+			h.number, h.salt, s.img.header.number, s.img.header.salt), nil
+	case h.sequence != s.next:
+		return nil, s.img.problem(s.at, "drain %d, want %d", h.sequence, s.next), nil
+	case s.at+h.length > s.img.size:
+		return nil, s.img.problem(s.at, "drain %d of %d bytes, the file has %d more", h.sequence, h.length, s.img.size-s.at), nil
+	}
+	if int64(cap(s.buf)) < h.length {
+		s.buf = make([]byte, h.length+h.length/4)
+	}
+	body := s.buf[:h.length]
+	if n, err = readFull(s.img.file, body, s.at); err != nil {
+		return nil, nil, fmt.Errorf("wal: read %s at %d: %w", s.img.name, s.at, err)
+	}
+	d := &drainImage{drainHeader: h, offset: s.at}
+	if p := s.records(d, body[:n]); p != nil {
+		return nil, p, nil
+	}
+	s.begin, s.at, s.next = s.at, s.at+padded(h.length), s.next+1
+	return d, nil, nil
+}
+
+func (s *scanner) records(d *drainImage, body []byte) *Problem {
+	var sum uint32
+	at := int64(drainHeaderSize)
+	for at < int64(len(body)) {
+		r, err := parseRecord(body[at:], s.seed)
+		if err != nil {
+			return s.img.problem(d.offset+at, "drain %d: %v", d.sequence, err)
+		}
+		r.offset = d.offset + at
+		sum = crc32.Update(sum, castagnoli, order.AppendUint32(nil, r.crc))
+		d.records = append(d.records, r)
+		at += r.size
+	}
+	if len(d.records) != d.count || sum != d.drainHeader.records {
+		return s.img.problem(d.offset, "drain %d: %d records with crc %08x, want %d with %08x",
+			d.sequence, len(d.records), sum, d.count, d.drainHeader.records)
+	}
+	return nil
+}
+
+// headersFrom calls visit for each valid drain header at a page boundary from off on, of whatever
+// life of the slot it is.
+func (img *image) headersFrom(off int64, visit func(at int64, h drainHeader)) error {
+	buf := make([]byte, 1<<20)
+	for off < img.size {
+		n, err := readFull(img.file, buf, off)
+		if err != nil {
+			return fmt.Errorf("wal: read %s at %d: %w", img.name, off, err)
+		}
+		if n == 0 {
+			return nil
+		}
+		for at := 0; at < n; at += pageSize {
+			if h, err := parseDrainHeader(buf[at:n]); err == nil {
+				visit(off+int64(at), h)
+			}
+		}
+		off += int64(len(buf))
+	}
+	return nil
+}
+
+// chain is the log as the newest valid header gives it.
+type chain struct {
+	images []*image // all slots
+	newest *image   // nil when the log has no segment yet
+	live   []link   // what the newest lists, and itself, by number
+}
+
+// link is one segment of the chain.
+type link struct {
+	liveSegment
+	img    *image // nil when it is missing
+	sealed bool   // all but the newest: its end is known
+}
+
+func newChain(images []*image) (*chain, *Problem) {
+	c := &chain{images: images}
+	byNumber := map[uint64]*image{}
+	for _, img := range images {
+		if img.header == nil || img.header.number == 0 {
+			continue
+		}
+		if other := byNumber[img.header.number]; other != nil {
+			return c, img.problem(0, "segment %d, as %s", img.header.number, other.name)
+		}
+		byNumber[img.header.number] = img
+		if c.newest == nil || c.newest.header.number < img.header.number {
+			c.newest = img
+		}
+	}
+	if c.newest == nil {
+		return c, nil
+	}
+	for _, l := range c.newest.header.live {
+		c.live = append(c.live, link{liveSegment: l, img: byNumber[l.number], sealed: true})
+	}
+	newest := liveSegment{number: c.newest.header.number, end: c.newest.size}
+	c.live = append(c.live, link{liveSegment: newest, img: c.newest})
+	return c, nil
+}
+
+// ending is where a walk along the chain found the end of the log.
+type ending struct {
+	position int      // in chain.live
+	scan     *scanner // of that segment; nil if it is missing
+	last     uint64   // sequence of the last valid drain before it
+	problem  *Problem // what is there instead of a next drain
+}
+
+// walk reads all drains of the log in order, until one is not valid. There always is such a one: at
+// the end of the newest segment if nothing is wrong.
+func (c *chain) walk(visit func(l link, d *drainImage) error) (*ending, error) {
+	e := &ending{}
+	for i, l := range c.live {
+		e.position, e.scan = i, nil
+		if l.img == nil {
+			e.problem = c.newest.problem(0, "segment %d, which it lists, is missing", l.number)
+			return e, nil
+		}
+		e.scan, e.last = newScanner(l.img), l.img.header.first-1
+		for !l.sealed || e.scan.at < l.end {
+			d, problem, err := e.scan.read()
+			if err != nil {
+				return nil, err
+			}
+			if problem != nil {
+				e.problem = problem
+				return e, nil
+			}
+			e.last = d.sequence
+			if err := visit(l, d); err != nil {
+				return nil, err
+			}
+		}
+		if e.last != l.last || e.scan.at != l.end {
+			e.problem = l.img.problem(e.scan.at, "ends with drain %d at %d, want %d at %d", e.last, e.scan.at, l.last, l.end)
+			return e, nil
+		}
+	}
+	return e, nil
+}
+
+// judge tells a log that ends from one that is damaged. Where the walk ended, bytes may be missing
+// that were never synced: that is the end. But whatever valid header says that more had been synced
+// when it was written proves that something durable is lost: that is damage. It reports whether
+// there are valid drains of the newest segment behind the end, which only PageCache allows.
+func (c *chain) judge(e *ending) (leftover bool, err error) {
+	last, broken := uint64(0), false
+	if e != nil {
+		last, broken = e.last, e.position < len(c.live)-1
+	}
+	for _, img := range c.images {
+		from := int64(0)
+		switch {
+		case e != nil && img == c.newest && !broken:
+			from = e.scan.at
+		case img.header != nil && !broken:
+			continue // an older life, or verified
+		}
+		if broken && img.header != nil && img.header.durable > last {
+			return false, *e.problem
+		}
+		var proof *Problem
+		err := img.headersFrom(from, func(at int64, h drainHeader) {
+			if h.durable > last && proof == nil {
+				proof = img.problem(at, "drain %d says that drain %d had been synced, but the log ends with %d: %v",
+					h.sequence, h.durable, last, img.why)
+			}
+			if img == c.newest && h.identity == img.header.identity && h.sequence > last && at > from {
+				leftover = true
+			}
+		})
+		switch {
+		case err != nil:
+			return false, err
+		case proof != nil && e != nil && (broken || img == c.newest):
+			return false, *e.problem
+		case proof != nil:
+			proof.Offset = 0 // it is the header of this file that is lost
+			return false, *proof
+		}
+	}
+	return leftover, nil
+}
+
+// maxNumber returns the highest segment number in any header.
+func (c *chain) maxNumber() uint64 {
+	highest := uint64(0)
+	for _, img := range c.images {
+		if img.header != nil {
+			highest = max(highest, img.header.number)
+		}
+	}
+	return highest
+}
+
+func (c *chain) isLive(img *image) bool {
+	return slices.ContainsFunc(c.live, func(l link) bool { return l.img == img })
+}
