@@ -119,7 +119,7 @@ func (s *session) begin(c candidate, start int64) kgo.Offset {
 	if old := s.owner(c.place); old != nil {
 		old.kill()
 	}
-	s.adopt(c.place, newOwner(s, c.source, c.topic, start))
+	s.adopt(c.place, newOwner(s, c.source, c.topic, start, c.commit.Offset))
 	if s.connector.isPaused() {
 		s.client.PauseFetchTopics(c.topic)
 	}

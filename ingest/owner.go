@@ -71,7 +71,7 @@ type item struct {
 	why     string
 }
 
-func newOwner(s *session, source offsets.Source, topic string, start int64) *owner {
+func newOwner(s *session, source offsets.Source, topic string, start, committed int64) *owner {
 	o := &owner{
 		session: s, source: source, topic: topic, start: start, position: start,
 		gone: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
@@ -79,7 +79,8 @@ func newOwner(s *session, source offsets.Source, topic string, start int64) *own
 	}
 	o.ctx, o.cancel = context.WithCancel(s.ctx)
 	o.mu.tracker = offsets.NewTracker(start)
-	o.mu.position, o.mu.taken, o.mu.checkpoint, o.mu.committed, o.mu.high = start, start, start, -1, -1
+	o.mu.position, o.mu.taken, o.mu.checkpoint = start, start, start
+	o.mu.committed, o.mu.high = committed, -1
 	o.mu.state = Running
 	return o
 }
@@ -278,7 +279,7 @@ func (o *owner) found() {
 func (o *owner) toCommit() (next int64, epoch int32, ok bool) {
 	o.mu.Lock()
 	next = o.mu.checkpoint
-	ok = next > o.mu.committed && next > o.start
+	ok = next != o.mu.committed
 	o.mu.Unlock()
 	if low, e := o.low(); low == next {
 		return next, e, ok
@@ -289,7 +290,14 @@ func (o *owner) toCommit() (next int64, epoch int32, ok bool) {
 func (o *owner) committed(next int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.mu.committed = max(o.mu.committed, next)
+	o.mu.committed = next
+}
+
+// inKafka is the group's commit as far as we know, -1 when there is none.
+func (o *owner) inKafka() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mu.committed
 }
 
 // trouble notes an error that may pass.

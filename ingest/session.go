@@ -113,6 +113,7 @@ func (s *session) fail(err error) {
 // poll is the poll loop. It ends with pollCtx. What it does with a fetch is short: rebalances wait for it.
 func (s *session) poll() {
 	defer close(s.ended)
+	defer s.client.AllowRebalance() // leaving the group waits for it
 	for {
 		ctx, cancel := context.WithCancel(s.pollCtx)
 		s.mu.Lock()
@@ -233,7 +234,7 @@ func (s *session) execute(c command) {
 		s.pause(o)
 		s.spawn(func() { s.restart(o) })
 	case replaceOwner:
-		s.adopt(at, newOwner(s, o.source, o.topic, c.start))
+		s.adopt(at, newOwner(s, o.source, o.topic, c.start, o.inKafka()))
 		s.seek(at, c.start)
 		s.resume(o)
 	case skipGap:

@@ -516,3 +516,25 @@ func (n *node) partition(p int32) *PartitionStatus {
 	}
 	return nil
 }
+
+func (w *world) setStuck(stuck bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.stuck = stuck
+}
+
+func (w *world) setDown(down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.down = down
+}
+
+// setCommit commits as an operator's tool does; the group must be empty.
+func (w *world) setCommit(topic string, partition int32, at int64) {
+	w.t.Helper()
+	var o kadm.Offsets
+	o.AddOffset(topic, partition, at, -1)
+	if err := kadm.NewClient(w.admin).CommitAllOffsets(context.Background(), "nyala-app", o); err != nil {
+		w.t.Fatal(err)
+	}
+}
