@@ -197,7 +197,7 @@ func (w *parquetWriter) dictPages(c *chunk, n int) int {
 		if c.plan.column.Nullable {
 			w.levels = appendLevels(w.levels, rows, nulls, w.valid)
 		}
-		w.body, _ = w.idCodes.EncodeInt32(w.body, w.ids)
+		w.body = appendIDRuns(w.body[:0], w.ids)
 		w.putPage(c, format.RLEDictionary, rows, nulls, w.body)
 		seen := w.dict.pageSpan(page)
 		lo, hi, ok := bounds(c.plan.kind, &seen)

@@ -46,7 +46,7 @@ func openKeys(fsys vfs.FS, name string) (*keysFile, error) {
 	}
 	data := make([]byte, size, size+packedSlack)
 	k := &keysFile{name: name, size: size}
-	if err := readAt(f, data, 0); err == nil {
+	if err = readAt(f, data, 0); err == nil {
 		err = k.parse(data)
 	}
 	if err != nil {

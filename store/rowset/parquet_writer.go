@@ -11,7 +11,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/encoding/delta"
-	"github.com/parquet-go/parquet-go/encoding/rle"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 
@@ -95,7 +94,6 @@ type parquetWriter struct {
 
 	deltaInts  delta.BinaryPackedEncoding
 	deltaBytes delta.LengthByteArrayEncoding
-	idCodes    rle.DictionaryEncoding
 }
 
 const (
