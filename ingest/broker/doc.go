@@ -1,4 +1,4 @@
-// Package broker runs an embedded Kafka broker (franz-go's kfake) and a producer of reference events, for the
-// demo, for perf and for tests. It owns the broker's goroutines; Close ends them. Nothing in a running node
-// uses it.
+// Package broker runs an embedded Kafka broker (franz-go's kfake) and producers of reference events, for the
+// demo, for perf and for tests. A Broker owns the broker's goroutines and a Producer its client's; Close ends
+// them. Nothing in a running node uses it.
 package broker
