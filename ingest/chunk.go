@@ -146,5 +146,8 @@ func (c *chunk) opOf(row uint32) batch.Op {
 // seal fixes the rows: their view, and their encoded keys, so that entries only copy them.
 func (c *chunk) seal() {
 	c.view = c.rows.View()
+	if c.view.Rows == 0 {
+		return
+	}
 	c.keys.Append(&c.view, 0, c.view.Rows)
 }

@@ -129,7 +129,9 @@ func TestUnknownFate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, map[string]int32{"app": 3})
 		random := rand.New(rand.NewPCG(1, 2))
-		w.setWrite(func(uint64, int) writeFault { return []writeFault{writeWorks, writeFails, writeUnknown}[random.IntN(3)] })
+		w.setWrite(func(uint64, int) writeFault {
+			return []writeFault{writeWorks, writeFails, writeUnknown}[random.IntN(3)]
+		})
 		w.connector(func(o *Options) { o.ChunkRows = 50 })
 		for p := range int32(3) {
 			w.produce("app", p, 0, 700)

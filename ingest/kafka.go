@@ -13,9 +13,11 @@ import (
 )
 
 const (
-	fetchBytes          = 16 << 20  // of one fetch, all partitions of a broker
-	fetchPartitionBytes = 512 << 10 // small enough to stay in cache until it is decoded
-	decompressBytes     = 128 << 20 // a batch beyond this is an attack or a mistake
+	fetchBytes          = 16 << 20         // of one fetch, all partitions of a broker
+	fetchPartitionBytes = 512 << 10        // small enough to stay in cache until it is decoded
+	decompressBytes     = 128 << 20        // a batch beyond this is an attack or a mistake
+	rebalanceSlack      = 10 * time.Second // for joining again, beyond draining and publishing
+	metadataAge         = time.Minute      // new topics and partitions are found after this
 )
 
 // clientOptions are what every client needs: how to reach the brokers.
@@ -72,6 +74,9 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.WithContext(s.ctx),
 		kgo.ConsumerGroup(o.Group),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(o.SessionTimeout),
+		kgo.HeartbeatInterval(o.SessionTimeout/5),
+		kgo.RebalanceTimeout(o.DrainTimeout+requestTimeout+rebalanceSlack),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.RequireStableFetchOffsets(),
@@ -82,6 +87,7 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.MaxDecompressBatchBytes(decompressBytes),
+		kgo.MetadataMaxAge(metadataAge),
 		kgo.WithPools(newRecordPool()),
 		kgo.WithHooks(brokerHook{s.connector}),
 		kgo.OnOffsetsFetched(s.offsetsFetched),

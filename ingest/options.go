@@ -92,6 +92,7 @@ type Options struct {
 	ChunkBytes      int           // bytes of records decoded at a time; 0 means 1 MiB
 	CheckpointEvery time.Duration // 0 means 1 s
 	DrainTimeout    time.Duration // how long a revoked partition may finish what it has sent; 0 means 5 s
+	SessionTimeout  time.Duration // the group gives a silent member's partitions away after this; 0 means 10 s
 	RestartDelay    time.Duration // before a refused owner, or a client that failed, is started again; 0 means 1 s
 }
 
@@ -135,6 +136,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ChunkBytes, 1<<20)
 	setDefault(&o.CheckpointEvery, time.Second)
 	setDefault(&o.DrainTimeout, 5*time.Second)
+	setDefault(&o.SessionTimeout, 10*time.Second)
 	setDefault(&o.RestartDelay, time.Second)
 	return o
 }
