@@ -122,7 +122,7 @@ func (d *pageDecoder) data(b []byte, sum *uint32, codec format.CompressionCodec,
 		return err
 	}
 	v, ok := h.DataPageHeaderV2.Get()
-	if h.Type != format.DataPageV2 || !ok || v.RepetitionLevelsByteLength != 0 || v.NumRows < 0 || v.NumRows != v.NumValues ||
+	if h.Type != format.DataPageV2 || !ok || v.RepetitionLevelsByteLength != 0 || v.NumRows < 0 || v.NumRows > bitPageRows || v.NumRows != v.NumValues ||
 		v.NumNulls < 0 || v.NumNulls > v.NumRows || v.DefinitionLevelsByteLength < 0 || int(v.DefinitionLevelsByteLength) > len(body) {
 		return corrupt("page header of type %s", h.Type)
 	}
