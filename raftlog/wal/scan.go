@@ -1,8 +1,10 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -40,6 +42,9 @@ func openImages(fsys vfs.FS, dir string, open func(string) (vfs.File, error)) ([
 			continue
 		}
 		img, err := openImage(path.Join(dir, name), name, open)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the tidier of an open log, which Dump may look at, removed it just now
+		}
 		if err != nil {
 			closeImages(images)
 			return nil, err
@@ -154,7 +159,7 @@ func (s *scanner) records(d *drainImage, body []byte) *Problem {
 // headersFrom calls visit for each valid drain header at a page boundary from off on, of whatever
 // life of the slot it is.
 func (img *image) headersFrom(off int64, visit func(at int64, h drainHeader)) error {
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, min(1<<20, max(pageSize, padded(img.size-off))))
 	for off < img.size {
 		n, err := readFull(img.file, buf, off)
 		if err != nil {
@@ -228,8 +233,9 @@ func (c *chain) walk(visit func(l link, d *drainImage) error) (*ending, error) {
 	for i, l := range c.live {
 		e.position, e.scan = i, nil
 		if l.img == nil {
-			e.problem = c.newest.problem(0, "segment %d, which it lists, is missing", l.number)
-			return e, nil
+			var err error
+			e.problem, err = c.missing(l.number)
+			return e, err
 		}
 		e.scan, e.last = newScanner(l.img), l.img.header.first-1
 		for !l.sealed || e.scan.at < l.end {
@@ -252,6 +258,26 @@ func (c *chain) walk(visit func(l link, d *drainImage) error) (*ending, error) {
 		}
 	}
 	return e, nil
+}
+
+// missing says where a segment should be: in the file that has drains of it behind a damaged header,
+// if there is one.
+func (c *chain) missing(number uint64) (*Problem, error) {
+	problem := c.newest.problem(0, "segment %d, which it lists, is missing", number)
+	for _, img := range c.images {
+		if img.header != nil {
+			continue
+		}
+		err := img.headersFrom(0, func(_ int64, h drainHeader) {
+			if h.number == number {
+				problem = img.problem(0, "segment %d: %v", number, img.why)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return problem, nil
 }
 
 // judge tells a log that ends from one that is damaged. Where the walk ended, bytes may be missing
