@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+
+	"nyala/store/rowset"
+)
+
+// carryOut does what the oldest waiting Install says. The order is always: files written and synced, their
+// names synced, manifest appended and synced, swapped in memory; only then is the log told that it may be cut.
+// Whatever fails before the swap is tried again from the start: nothing has changed for anybody.
+func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int) error {
+	t.mu.RLock()
+	i := slices.IndexFunc(t.mu.frozen, func(f *frozenRowSet) bool { return f.freeze == w.freeze })
+	var f *frozenRowSet
+	if i >= 0 {
+		f = t.mu.frozen[i]
+	}
+	same := t.mu.generation == generation
+	t.mu.RUnlock()
+	if !same {
+		return nil
+	}
+	must(f != nil, "store: tablet %d: install of %d, which is not frozen", t.spec.ID, w.freeze)
+	if f.encoded == nil {
+		if err := t.encode(ctx, f); err != nil {
+			return err
+		}
+	}
+	suffix, mine := flushSuffix, slices.Equal(f.encoded.added, w.added)
+	if !mine {
+		t.log.Error("flush differs from the leader's, fetching its files", "job", w.freeze, "got", f.encoded.added, "want", w.added)
+		suffix = fetchSuffix
+		for _, a := range w.added {
+			if err := t.fetchRowSet(ctx, a); err != nil {
+				return err
+			}
+		}
+	}
+	done, err := t.install(f, w, generation, suffix, mine)
+	if err != nil || !done {
+		return err
+	}
+	t.log.Info("flush installed", "job", w.freeze, "index", w.index, "rowsets", len(w.added))
+	if t.manager.options.Durable != nil {
+		t.manager.options.Durable(t.spec.ID)
+	}
+	return nil
+}
+
+func (t *Tablet) fetchRowSet(ctx context.Context, a added) error {
+	fetch := func(ctx context.Context, name string, off int64) (io.ReadCloser, error) {
+		return t.manager.options.Fetch(ctx, t.spec.ID, name, off)
+	}
+	for i, name := range a.names() {
+		if err := t.download(ctx, fetch, name, a.files()[i], path.Join(t.dir, tempName(a.id, fetchSuffix, i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tempName is the name of file i of a rowset (0 Parquet, 1 keys) before it counts.
+func tempName(id uint64, suffix string, i int) string {
+	return baseName(id) + suffix + [2]string{rowset.ParquetSuffix, rowset.KeysSuffix}[i]
+}
+
+// install gives the files their names and makes manifest and memory speak of them.
+func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suffix string, mine bool) (done bool, err error) {
+	t.lockDisk()
+	defer t.unlockDisk()
+	t.mu.RLock()
+	same, disks := t.mu.generation == generation, t.mu.disks
+	t.mu.RUnlock()
+	if !same {
+		return false, nil
+	}
+	var fresh *diskRowSet
+	if len(w.added) > 0 {
+		if fresh, err = t.adopt(f, w.added[0], suffix, mine); err != nil {
+			return false, err
+		}
+		disks = append(slices.Clip(disks), fresh)
+	}
+	m := t.manifestOf(f, w, disks)
+	body := m.appendTo(nil)
+	if err := t.manifest.add(body, t.broken == manifestUnsynced); err != nil {
+		if fresh != nil {
+			fresh.release()
+		}
+		return false, err
+	}
+	return true, t.swap(f, w, fresh, disks, m, body, mine)
+}
+
+// adopt renames the files to what they are from now on, and opens them with the deaths up to the Freeze.
+func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*diskRowSet, error) {
+	for i, name := range a.names() {
+		temp := path.Join(t.dir, tempName(a.id, suffix, i))
+		final := path.Join(t.dir, name)
+		if _, err := t.fs.Stat(temp); err != nil {
+			if size, err := t.fs.Stat(final); err == nil && size == a.files()[i].size {
+				continue // renamed by an attempt before
+			}
+		}
+		if err := t.fs.Rename(temp, final); err != nil {
+			return nil, fmt.Errorf("store: install: %w", err)
+		}
+	}
+	if err := t.fs.SyncDir(t.dir); err != nil {
+		return nil, fmt.Errorf("store: install: %w", err)
+	}
+	d, err := openDisk(t.fs, t.dir, manifestRowSet{added: a})
+	if err != nil {
+		return nil, err
+	}
+	f.deaths.each(f.rows, f.manifest.timestamp, func(row uint32, at Timestamp) {
+		if e := f.bury(d, death{row, at}, mine); e != nil {
+			err = e
+		}
+	})
+	if err != nil {
+		d.release()
+		return nil, err
+	}
+	return d, nil
+}
+
+// bury marks in the DiskRowSet d that a row of f died. If the file is ours the sort order says which row that is there; if not, its
+// key and its birth do.
+func (f *frozenRowSet) bury(d *diskRowSet, k death, mine bool) error {
+	if mine {
+		if row := f.encoded.rowOf[k.row]; row != noRow {
+			d.deaths.set(row, k.at)
+		}
+		return nil
+	}
+	row, n, err := d.Lookup(f.keys.At(int(k.row)))
+	for i := row; i < row+n; i++ {
+		if d.Birth(i) == f.birth(k.row) {
+			d.deaths.set(uint32(i), k.at)
+		}
+	}
+	return err
+}
+
+// manifestOf is the manifest after the Install w: the state as of the Freeze, with the deaths up to the Freeze of all rowsets.
+func (t *Tablet) manifestOf(f *frozenRowSet, w waitingInstall, disks []*diskRowSet) *manifest {
+	m := f.manifest
+	m.installed = w.index
+	upTo := m.timestamp
+	t.mu.RLock()
+	switch t.broken {
+	case ledgerNow:
+		m.ledger = t.mu.ledger.Clone()
+	case timestampNow:
+		m.timestamp = t.mu.last
+	case vectorsNow:
+		upTo = t.mu.last
+	}
+	t.mu.RUnlock()
+	for _, d := range disks {
+		r := manifestRowSet{added: d.added}
+		d.deaths.each(uint32(d.added.rows), upTo, func(row uint32, at Timestamp) { r.deaths = append(r.deaths, death{row, at}) })
+		if t.broken == vectorsNew {
+			r.deaths = t.deathsBefore(d, r.deaths)
+		}
+		m.rowsets = append(m.rowsets, r)
+	}
+	return &m
+}
+
+// swap makes the DiskRowSet take the place of the frozen MemRowSet. What died between the Freeze and now is carried over
+// while nothing is applied.
+func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, fresh *diskRowSet, disks []*diskRowSet, m *manifest, body []byte, mine bool) error {
+	t.lockTurn()
+	defer t.unlockTurn()
+	var err error
+	for _, k := range f.late {
+		if fresh == nil || t.broken == lateForgotten {
+			break
+		}
+		if e := f.bury(fresh, k, mine); e != nil {
+			err = e
+		}
+	}
+	s := &t.mu.state
+	before := s.footprint()
+	t.mu.Lock()
+	s.frozen = slices.DeleteFunc(slices.Clone(s.frozen), func(o *frozenRowSet) bool { return o == f })
+	s.waiting = slices.DeleteFunc(slices.Clone(s.waiting), func(o waitingInstall) bool { return o.index == w.index })
+	s.disks, s.installed, s.durable, s.body = disks, w.index, m.durable, body
+	if err != nil {
+		s.failed = fmt.Errorf("store: tablet %d: install %d: %w", t.spec.ID, w.index, err)
+	}
+	t.notifyLocked()
+	t.mu.Unlock()
+	t.manager.budget.add(s.footprint() - before)
+	t.manager.returnSlots(f.index.slots)
+	f.index.slots = nil
+	return err
+}
+
+// deathsBefore gives an installed rowset the deaths that the manifest before had, and a new one its own.
+func (t *Tablet) deathsBefore(d *diskRowSet, fresh []death) []death {
+	m, err := parseManifest(t.mu.body)
+	must(err == nil, "store: own manifest: %v", err)
+	for _, r := range m.rowsets {
+		if r.id == d.id {
+			return r.deaths
+		}
+	}
+	return fresh
+}

@@ -1,0 +1,129 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"nyala/store/batch"
+)
+
+// Failed work is tried again after a pause that doubles between these. There is no last attempt: the
+// disk may be full for hours, and the log keeps what is not yet in files.
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 30 * time.Second
+)
+
+// proposeTimeout ends the wait for a leader that cannot commit; the proposal is made again later.
+const proposeTimeout = 10 * time.Second
+
+// idleFactor is how much longer than FlushAge a tablet waits that has nothing but advances in its log.
+const idleFactor = 10
+
+// run is the tablet's goroutine: it encodes frozen MemRowSets, carries out Installs in log order, and
+// where this replica leads proposes Freezes and Installs. Manager.CloseTablet waits for it.
+func (t *Tablet) run(ctx context.Context) {
+	defer close(t.done)
+	pause := retryMin
+	var since time.Time // when entries were first seen that only the log keeps
+	for ctx.Err() == nil {
+		more, err := t.step(ctx, &since)
+		t.setFault(err)
+		if err == nil {
+			if pause = retryMin; more {
+				continue
+			}
+			select {
+			case <-t.kick:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if ctx.Err() == nil {
+			t.log.Warn("tablet work failed", "error", err, "again", pause)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, retryMax)
+	}
+}
+
+func (t *Tablet) setFault(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.fault = err
+}
+
+// step does one piece of work; more says that there may be another one at once.
+func (t *Tablet) step(ctx context.Context, since *time.Time) (more bool, err error) {
+	t.mu.RLock()
+	s := t.mu.state
+	t.mu.RUnlock()
+	if s.failed != nil {
+		return false, nil
+	}
+	if len(s.waiting) > 0 {
+		return true, t.carryOut(ctx, s.waiting[0], s.generation)
+	}
+	for _, f := range s.frozen {
+		if f.encoded == nil {
+			return true, t.encode(ctx, f)
+		}
+		if s.pending[0] == f.freeze && t.leads() {
+			_, err := t.propose(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
+			return false, err
+		}
+	}
+	if s.commands == 0 {
+		*since = time.Time{}
+		return false, nil
+	}
+	now := t.manager.options.Now()
+	if since.IsZero() {
+		*since = now
+	}
+	forced := t.force.Swap(false) && s.writes > 0
+	if len(s.frozen) > 0 || !forced && !(t.leads() && t.full(&s, now.Sub(*since))) {
+		return false, nil
+	}
+	*since = time.Time{}
+	_, err = t.freeze(ctx, &s)
+	return false, err
+}
+
+// full tells whether the MemRowSet should be frozen by its size or its age.
+func (t *Tablet) full(s *state, age time.Duration) bool {
+	o := &t.manager.options
+	if s.writes == 0 {
+		return age >= idleFactor*o.FlushAge
+	}
+	return age >= o.FlushAge || s.mem.bytes.Load() >= o.FlushBytes
+}
+
+func (t *Tablet) leads() bool {
+	o := &t.manager.options
+	return o.IsLeader != nil && o.IsLeader(t.spec.ID)
+}
+
+// freeze proposes a Freeze of what s shows.
+func (t *Tablet) freeze(ctx context.Context, s *state) (Result, error) {
+	horizon := t.manager.options.Now().Add(-t.spec.History).UnixMicro()
+	return t.propose(ctx, freezeCommand{horizon: horizon, after: s.lastFreeze}.entry())
+}
+
+func (t *Tablet) propose(ctx context.Context, entry []byte) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	out, err := t.manager.options.Propose(ctx, t.spec.ID, entry)
+	if err != nil {
+		return Result{}, fmt.Errorf("store: propose %s: %w", batch.Kind(entry[4]), err)
+	}
+	r, err := ParseResult(out)
+	if err == nil {
+		err = r.Err()
+	}
+	return r, err
+}

@@ -1,0 +1,391 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"nyala/store/vfs"
+)
+
+// ManagerOptions say how the tablets of a node are kept.
+type ManagerOptions struct {
+	FS          vfs.FS
+	Dir         string        // each tablet has a directory below
+	MemoryBytes int64         // of the Budget; 0 means 1 GiB
+	FlushBytes  int64         // a MemRowSet of this size is flushed; 0 means 64 MiB, at most an eighth of MemoryBytes
+	FlushAge    time.Duration // or of this age, so that the log can be cut; 0 means 2 minutes
+	Workers     int           // flushes that are encoded at once; 0 means half of the processors
+	Now         func() time.Time
+
+	Propose  func(ctx context.Context, id ID, entry []byte) ([]byte, error) // through the tablet's log; answers what Apply returned
+	IsLeader func(id ID) bool
+	Fetch    func(ctx context.Context, id ID, name string, off int64) (io.ReadCloser, error) // from any healthy peer
+	Durable  func(id ID)                                                                     // told after each Install: the log may be cut
+	Logger   *slog.Logger
+}
+
+func (o *ManagerOptions) fill() error {
+	if o.FS == nil || o.Dir == "" {
+		return errors.New("store: a file system and a directory are needed")
+	}
+	if o.MemoryBytes < 0 || o.FlushBytes < 0 || o.FlushAge < 0 || o.Workers < 0 {
+		return fmt.Errorf("store: got memory of %d bytes, flushes at %d bytes or %s, %d workers", o.MemoryBytes, o.FlushBytes, o.FlushAge, o.Workers)
+	}
+	if o.MemoryBytes == 0 {
+		o.MemoryBytes = 1 << 30
+	}
+	if o.FlushBytes == 0 {
+		o.FlushBytes = min(64<<20, o.MemoryBytes/8)
+	}
+	if o.FlushAge == 0 {
+		o.FlushAge = 2 * time.Minute
+	}
+	if o.Workers == 0 {
+		o.Workers = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Manager owns the tablets of a node: their memory budget, the workers that encode flushes, and the decision of
+// what is flushed when memory runs short. One goroutine ticks; each open tablet has one. Close waits for all.
+type Manager struct {
+	options ManagerOptions
+	budget  *Budget
+	workers chan *worker // as many as may encode at once
+	cancel  context.CancelFunc
+	done    chan struct{}
+	mu      struct {
+		sync.Mutex
+		tablets map[ID]*Tablet // nil: being opened
+		closed  bool
+	}
+	slots struct { // index tables to be used again
+		sync.Mutex
+		free [][]uint64
+	}
+}
+
+// tick is how often tablets look at their age.
+const tick = time.Second
+
+// slotsKept bounds the index tables kept for the next MemRowSets.
+const slotsKept = 4
+
+// NewManager makes a Manager without tablets.
+func NewManager(o ManagerOptions) (*Manager, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	if err := vfs.MakeDir(o.FS, o.Dir); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	m := &Manager{options: o, budget: newBudget(o.MemoryBytes), workers: make(chan *worker, o.Workers), done: make(chan struct{})}
+	for range o.Workers {
+		m.workers <- &worker{}
+	}
+	m.mu.tablets = map[ID]*Tablet{}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	go m.run(ctx)
+	o.Logger.Info("store opened", "dir", o.Dir, "memoryBytes", o.MemoryBytes, "flushBytes", o.FlushBytes, "flushAge", o.FlushAge, "workers", o.Workers)
+	return m, nil
+}
+
+// Budget is the memory that MemRowSets and ingest share.
+func (m *Manager) Budget() *Budget { return m.budget }
+
+func (m *Manager) dirOf(id ID) string {
+	return path.Join(m.options.Dir, strconv.FormatUint(uint64(id), 10))
+}
+
+// Open makes a tablet, or restarts one from its manifest; the log above Durable().Index must be applied again.
+// Files that the manifest does not name are deleted.
+func (m *Manager) Open(spec Spec) (*Tablet, error) {
+	if err := spec.Schema.Validate(); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	_, taken := m.mu.tablets[spec.ID]
+	taken = taken || m.mu.closed
+	if !taken {
+		m.mu.tablets[spec.ID] = nil
+	}
+	m.mu.Unlock()
+	if taken {
+		return nil, fmt.Errorf("store: tablet %d is open already, or the store is closed", spec.ID)
+	}
+	t, err := m.load(spec)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		delete(m.mu.tablets, spec.ID)
+		return nil, err
+	}
+	m.mu.tablets[spec.ID] = t
+	ctx, cancel := context.WithCancel(context.Background())
+	t.cancel = cancel
+	go t.run(ctx)
+	return t, nil
+}
+
+func (m *Manager) load(spec Spec) (*Tablet, error) {
+	dir, fsys := m.dirOf(spec.ID), m.options.FS
+	f, from, err := openManifest(fsys, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := vfs.MakeDir(fsys, dir); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+		from = emptyManifest(spec)
+		f = &manifestFile{fs: fsys, name: path.Join(dir, manifestName)}
+		err = f.add(from.appendTo(nil), false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := removeGarbage(fsys, dir, from.files()); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	t, err := newTablet(m, spec, dir, f, from)
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return t, nil
+}
+
+// Tablet finds an open tablet, nil if there is none.
+func (m *Manager) Tablet(id ID) *Tablet {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mu.tablets[id]
+}
+
+// Tablets lists the open tablets by id.
+func (m *Manager) Tablets() []*Tablet {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*Tablet, 0, len(m.mu.tablets))
+	for _, t := range m.mu.tablets {
+		if t != nil {
+			out = append(out, t)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Tablet) int { return int(int64(a.spec.ID) - int64(b.spec.ID)) })
+	return out
+}
+
+// CloseTablet stops a tablet and keeps its files. Nobody may call its Apply any more. A tablet that is not open is no error.
+func (m *Manager) CloseTablet(id ID) error {
+	m.mu.Lock()
+	t := m.mu.tablets[id]
+	delete(m.mu.tablets, id)
+	m.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	return t.close()
+}
+
+// close ends the tablet's goroutine and lets go of files and memory. Scans that are under way go on.
+func (t *Tablet) close() error {
+	t.cancel()
+	<-t.done
+	t.lockDisk()
+	defer t.unlockDisk()
+	t.lockTurn()
+	defer t.unlockTurn()
+	t.mu.Lock()
+	s := t.mu.state
+	t.mu.state.disks, t.mu.state.frozen, t.mu.state.batches = nil, nil, nil
+	t.mu.state.mem = newMemRowSet(t.schema, 0, nil)
+	t.mu.state.failed = fmt.Errorf("store: tablet %d is closed", t.spec.ID)
+	t.notifyLocked()
+	t.mu.Unlock()
+	for _, d := range s.disks {
+		d.release()
+	}
+	t.manager.budget.add(-s.footprint())
+	return t.manifest.close()
+}
+
+// Drop stops a tablet and deletes all that it has on disk, the manifest first.
+func (m *Manager) Drop(id ID) error {
+	if err := m.CloseTablet(id); err != nil {
+		return err
+	}
+	dir, fsys := m.dirOf(id), m.options.FS
+	names, err := fsys.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if i := slices.Index(names, manifestName); i > 0 {
+		names[0], names[i] = names[i], names[0]
+	}
+	for _, name := range names {
+		if err == nil {
+			err = fsys.Remove(path.Join(dir, name))
+		}
+	}
+	if err == nil {
+		err = fsys.Remove(dir)
+	}
+	if err == nil {
+		err = fsys.SyncDir(m.options.Dir)
+	}
+	if err != nil {
+		return fmt.Errorf("store: drop tablet %d: %w", id, err)
+	}
+	return nil
+}
+
+// Close stops all tablets.
+func (m *Manager) Close() error {
+	m.mu.Lock()
+	m.mu.closed = true
+	m.mu.Unlock()
+	m.cancel()
+	<-m.done
+	var errs []error
+	for _, t := range m.Tablets() {
+		errs = append(errs, m.CloseTablet(t.spec.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// OpenFile reads a file of a tablet from offset off on, for another replica.
+func (m *Manager) OpenFile(id ID, name string, off int64) (io.ReadCloser, error) {
+	t := m.Tablet(id)
+	if t == nil {
+		return nil, fmt.Errorf("store: tablet %d is not open", id)
+	}
+	return t.OpenFile(name, off)
+}
+
+// run wakes tablets as they grow old, and frees memory.
+func (m *Manager) run(ctx context.Context) {
+	defer close(m.done)
+	timer := time.NewTicker(tick)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.budget.pressure:
+			m.relieve(ctx)
+		case <-timer.C:
+			if m.budget.pressed() {
+				m.relieve(ctx)
+			}
+			for _, t := range m.Tablets() {
+				t.wake()
+			}
+		}
+	}
+}
+
+// relieve freezes the largest MemRowSet, if no more flushes are under way than there are workers. Any replica may
+// ask for it: the memory is this node's, whoever leads.
+func (m *Manager) relieve(ctx context.Context) {
+	var largest *Tablet
+	var most int64
+	busy := 0
+	for _, t := range m.Tablets() {
+		t.mu.RLock()
+		size, frozen, writes := t.mu.mem.bytes.Load(), len(t.mu.frozen), t.mu.writes
+		t.mu.RUnlock()
+		if frozen > 0 {
+			busy++
+		} else if writes > 0 && size > most {
+			largest, most = t, size
+		}
+	}
+	if largest == nil || busy >= m.options.Workers {
+		return
+	}
+	largest.force.Store(true)
+	largest.wake()
+}
+
+// Checkpoint flushes a tablet through its log and returns when that is durable here. Any replica may ask.
+func (m *Manager) Checkpoint(ctx context.Context, id ID) error {
+	t := m.Tablet(id)
+	if t == nil {
+		return fmt.Errorf("store: tablet %d is not open", id)
+	}
+	t.mu.RLock()
+	s := t.mu.state
+	t.mu.RUnlock()
+	r, err := t.freeze(ctx, &s)
+	if err != nil {
+		return err
+	}
+	return t.awaitDurable(ctx, r.Index)
+}
+
+// awaitDurable returns when a Freeze at or above index, or at the newest one before it if that superseded it, is durable.
+func (t *Tablet) awaitDurable(ctx context.Context, index uint64) error {
+	for {
+		t.mu.RLock()
+		s, changed := t.mu.state, t.mu.changed
+		t.mu.RUnlock()
+		if s.failed != nil {
+			return s.failed
+		}
+		if s.applied >= index && s.durable.Index >= min(index, s.lastFreeze) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-time.After(tick):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *Manager) takeWorker(ctx context.Context) (*worker, error) {
+	select {
+	case w := <-m.workers:
+		return w, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (m *Manager) returnWorker(w *worker) { m.workers <- w }
+
+// takeSlots lends an index table that a flushed MemRowSet has left; its content means nothing.
+func (m *Manager) takeSlots() []uint64 {
+	m.slots.Lock()
+	defer m.slots.Unlock()
+	n := len(m.slots.free)
+	if n == 0 {
+		return nil
+	}
+	s := m.slots.free[n-1]
+	m.slots.free = m.slots.free[:n-1]
+	return s
+}
+
+func (m *Manager) returnSlots(s []uint64) {
+	m.slots.Lock()
+	defer m.slots.Unlock()
+	if len(m.slots.free) < slotsKept && len(s) > indexSlotsMin {
+		m.slots.free = append(m.slots.free, s)
+	}
+}

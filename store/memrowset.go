@@ -1,0 +1,87 @@
+package store
+
+import (
+	"math"
+	"sort"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+// rowsMax is how many rows a rowset can number.
+const rowsMax = math.MaxUint32 - 1
+
+// memBatch is the rows of one Write as they came: the columns alias the entry.
+type memBatch struct {
+	rows  *batch.Batch
+	first uint32 // number of its row 0 in the MemRowSet
+	birth Timestamp
+}
+
+// memRowSet holds rows in memory: the batches of the log, untouched, in the order in which they were applied, and
+// an index from primary key to newest row. All rows of a batch share its timestamp as their birth.
+//
+// Every row of a batch has a number, also one that is no row (a delete, a row that the ledger had seen, an insert
+// that came second): it died when it was born, which no reader can see. So the columns are never copied
+// before the flush, which leaves such rows out.
+//
+// Apply alone changes it, until it is frozen; then nothing does but deaths. Readers copy the header of batches under
+// Tablet.mu; what it shows never changes.
+type memRowSet struct {
+	batches []memBatch
+	keys    *batch.Keys // of all rows, by number
+	index   keyIndex
+	deaths  deaths
+	rows    uint32
+	bytes   atomic.Int64 // memory that it holds, roughly
+}
+
+func newMemRowSet(s *schema.Schema, hint int, recycled []uint64) *memRowSet {
+	m := &memRowSet{keys: batch.NewKeys(s), index: newKeyIndex(hint, recycled)}
+	if w := m.keys.Width; w > 0 && hint > 0 {
+		m.keys.Data = make([]byte, 0, hint*w)
+	}
+	return m
+}
+
+// batchOf returns the position of the batch that has the row.
+func batchOf(batches []memBatch, row uint32) int {
+	return sort.Search(len(batches), func(i int) bool { return batches[i].first > row }) - 1
+}
+
+// birth of a row.
+func (m *memRowSet) birth(row uint32) Timestamp { return m.batches[batchOf(m.batches, row)].birth }
+
+// alive tells whether a row that was born is not dead as of t.
+func (m *memRowSet) alive(row uint32, t Timestamp) bool {
+	d := m.deaths.at(row)
+	return d == 0 || d > t
+}
+
+// find returns the newest row that has the key, plus one, or 0.
+func (m *memRowSet) find(h uint64, key []byte) uint32 {
+	_, row1 := m.index.find(m.keys, h, key)
+	return row1
+}
+
+// footprint is what m holds beside the entries.
+func (m *memRowSet) footprint() int64 {
+	return int64(len(m.keys.Data)+4*len(m.keys.Offsets)+8*len(m.index.slots)) + m.deaths.pages.Load()*deathPageBytes
+}
+
+// hashKeys appends the hash of keys [from, k.Len()) to out.
+func hashKeys(k *batch.Keys, from int, out []uint64) []uint64 {
+	if w := k.Width; w > 0 {
+		for d := k.Data[from*w:]; len(d) > 0; d = d[w:] {
+			out = append(out, xxhash.Sum64(d[:w:w]))
+		}
+		return out
+	}
+	for i := from; i < k.Len(); i++ {
+		out = append(out, xxhash.Sum64(k.At(i)))
+	}
+	return out
+}

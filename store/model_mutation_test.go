@@ -1,0 +1,24 @@
+package store
+
+import "testing"
+
+// TestModelFindsMistakes breaks one rule at a time: a test that cannot see that proves nothing.
+func TestModelFindsMistakes(t *testing.T) {
+	names := map[mistake]string{
+		seenTaken: "seenTaken", holesTaken: "holesTaken", frozenUnseen: "frozenUnseen", lateForgotten: "lateForgotten",
+		lateImage: "lateImage", vectorsNow: "vectorsNow", vectorsNew: "vectorsNew", ledgerNow: "ledgerNow", timestampNow: "timestampNow",
+		anyOrder: "anyOrder", manifestUnsynced: "manifestUnsynced", filesUnsynced: "filesUnsynced",
+		horizonFree: "horizonFree",
+	}
+	for k := none + 1; k <= horizonFree; k++ {
+		t.Run(names[k], func(t *testing.T) {
+			for seed := range uint64(200) {
+				if err := runModel(t, seed, 150, k); err != nil {
+					t.Logf("found by seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Error("not found")
+		})
+	}
+}

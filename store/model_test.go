@@ -1,0 +1,548 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"testing"
+
+	"nyala/offsets"
+	"nyala/store/batch"
+	"nyala/store/rowset"
+	"nyala/store/schema"
+	"nyala/store/vfs"
+)
+
+// The model test: one log of random commands, applied by three replicas that lag, crash, put Installs off, and are
+// restored from each other; and by a model that is a plain list of versions. After every few steps each
+// replica must answer every timestamp that it may be asked for as the model does, stand where the model's ledger
+// stood at that entry, and have the bytes of every other replica's files.
+
+func modelSchemas() []*schema.Schema {
+	value := []schema.Column{{ID: 7, Name: "value", Type: schema.Type{Kind: schema.Int64}}, {ID: 9, Name: "text", Type: schema.Type{Kind: schema.String}, Nullable: true}}
+	return []*schema.Schema{
+		{Version: 1, Columns: append([]schema.Column{{ID: 1, Name: "k", Type: schema.Type{Kind: schema.Int32}}}, value...), Key: []int{0}, Buckets: 1},
+		{Version: 1, Columns: append([]schema.Column{{ID: 1, Name: "k", Type: schema.Type{Kind: schema.String}}}, value...), Key: []int{0}, Buckets: 1},
+	}
+}
+
+type version struct {
+	key          string
+	value        int64
+	birth, death Timestamp
+}
+
+// history is what the log has said up to an entry.
+type history struct {
+	last, horizon Timestamp
+	ledger        map[offsets.Source]int64
+	outcome       Outcome
+	rows, dropped uint32
+}
+
+type model struct {
+	t        testing.TB
+	rng      *rand.Rand
+	schema   *schema.Schema
+	broken   mistake
+	log      []Entry // index i+1
+	at       []history
+	versions []version
+	live     map[string]int
+	clock    Timestamp
+	values   int64
+	freezes  []uint64
+	pending  []uint64
+	files    map[string]rowset.Hash
+	replicas []*modelReplica
+	fault    error
+}
+
+type modelReplica struct {
+	fs      *vfs.Mem
+	manager *Manager
+	tablet  *Tablet
+	applied uint64
+	durable uint64
+}
+
+func newModel(t testing.TB, seed uint64, broken mistake) *model {
+	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), broken: broken, live: map[string]int{}, clock: 1000, files: map[string]rowset.Hash{}}
+	s := modelSchemas()
+	m.schema = s[m.rng.IntN(len(s))]
+	for range 3 {
+		r := &modelReplica{fs: vfs.NewMem()}
+		m.replicas = append(m.replicas, r)
+		m.open(r)
+	}
+	return m
+}
+
+func (m *model) failf(format string, args ...any) {
+	if m.fault == nil {
+		m.fault = fmt.Errorf(format, args...)
+	}
+}
+
+// open starts a replica from its disk; its goroutine is not run: the test takes its steps.
+func (m *model) open(r *modelReplica) {
+	var err error
+	if r.manager != nil {
+		r.manager.cancel()
+		<-r.manager.done
+	}
+	r.manager, err = NewManager(ManagerOptions{FS: r.fs, Dir: "tablets", Workers: 1, FlushBytes: 1 << 40})
+	if err != nil {
+		m.failf("manager: %w", err)
+		return
+	}
+	r.tablet, err = r.manager.load(Spec{ID: 5, Table: "t", Schema: m.schema})
+	if err != nil {
+		m.failf("open: %w", err)
+		return
+	}
+	r.tablet.broken = m.broken
+	r.applied = r.tablet.Durable().Index
+	if r.applied < r.durable {
+		m.failf("durable index fell from %d to %d", r.durable, r.applied)
+	}
+	r.durable = r.applied
+}
+
+func (m *model) close() {
+	for _, r := range m.replicas {
+		r.manager.cancel()
+		<-r.manager.done
+	}
+}
+
+func (m *model) history() history {
+	if len(m.at) == 0 {
+		return history{ledger: map[offsets.Source]int64{}}
+	}
+	return m.at[len(m.at)-1]
+}
+
+func (m *model) append(data []byte, stamp Timestamp, h history) {
+	batch.Stamp(data, stamp)
+	m.log = append(m.log, Entry{Index: uint64(len(m.log) + 1), Term: uint64(1 + len(m.log)/7), Data: data})
+	m.at = append(m.at, h)
+}
+
+// tick picks the stamp of the next entry: clocks may stand still or go back.
+func (m *model) tick() (stamp Timestamp, h history) {
+	m.clock += int64(m.rng.IntN(4)) - 1
+	h = m.history()
+	h.last = max(m.clock, h.last+1)
+	h.ledger = maps.Clone(h.ledger)
+	h.outcome, h.rows, h.dropped = Applied, 0, 0
+	return m.clock, h
+}
+
+type modelRow struct {
+	key     string
+	value   int64
+	op      batch.Op
+	segment uint16
+	delta   uint32
+}
+
+func (m *model) write() {
+	stamp, h := m.tick()
+	w := &batch.Write{Header: batch.Header{Kind: batch.KindWrite, SchemaVersion: 1}}
+	var rows []modelRow
+	sources := []offsets.Source{{Connector: "a"}, {Connector: "a", Partition: 1}}
+	m.rng.Shuffle(2, func(i, j int) { sources[i], sources[j] = sources[j], sources[i] })
+	floors := []int64{}
+	for i := range m.rng.IntN(3) { // none: rows without origin
+		at := h.ledger[sources[i]]
+		first := max(0, at+int64(m.rng.IntN(8))-6)
+		g := offsets.Segment{Source: sources[i], Range: offsets.Range{First: first, Next: first + int64(m.rng.IntN(7))}}
+		if m.rng.IntN(20) == 0 {
+			g.Start = first // a new owner begins here: no hole
+		}
+		if g.First > max(at, g.Start) {
+			h.outcome = Hole
+		}
+		w.Segments = append(w.Segments, g)
+		floors = append(floors, at)
+		for o := g.First; o < g.Next; o++ {
+			if m.rng.IntN(4) > 0 {
+				rows = append(rows, m.row(uint16(i), uint32(o-g.First)))
+			}
+		}
+	}
+	if len(w.Segments) == 0 {
+		for range m.rng.IntN(4) {
+			rows = append(rows, m.row(0, 0))
+		}
+	}
+	if m.rng.IntN(3) > 0 {
+		slices.SortStableFunc(rows, func(a, b modelRow) int { return bytes.Compare([]byte(a.key), []byte(b.key)) })
+	}
+	if h.outcome == Applied {
+		for _, r := range rows {
+			if len(w.Segments) > 0 && w.Segments[r.segment].First+int64(r.delta) < floors[r.segment] {
+				h.dropped++
+				continue
+			}
+			m.truth(r, &h)
+		}
+		for _, g := range w.Segments {
+			h.ledger[g.Source] = max(h.ledger[g.Source], g.Next)
+		}
+	}
+	m.append(m.encode(w, rows), stamp, h)
+}
+
+func (m *model) row(segment uint16, delta uint32) modelRow {
+	m.values++
+	op := []batch.Op{batch.Upsert, batch.Upsert, batch.Insert, batch.Delete}[m.rng.IntN(4)]
+	return modelRow{key: string(rune('a' + m.rng.IntN(9))), value: m.values, op: op, segment: segment, delta: delta}
+}
+
+// truth is the semantics of a row, in one line each.
+func (m *model) truth(r modelRow, h *history) {
+	old, alive := m.live[r.key]
+	if r.op == batch.Insert && alive || r.op == batch.Delete && !alive {
+		return
+	}
+	h.rows++
+	if alive {
+		m.versions[old].death = h.last
+		delete(m.live, r.key)
+	}
+	if r.op != batch.Delete {
+		m.live[r.key] = len(m.versions)
+		m.versions = append(m.versions, version{key: r.key, value: r.value, birth: h.last})
+	}
+}
+
+func (m *model) encode(w *batch.Write, rows []modelRow) []byte {
+	b := batch.NewBuilder(m.schema.Columns, len(rows))
+	for i, r := range rows {
+		if m.schema.Columns[0].Type.Kind == schema.String {
+			b.Columns[0].AppendBytes([]byte(r.key))
+		} else {
+			b.Columns[0].AppendInt(int64(r.key[0]))
+		}
+		if r.op == batch.Delete {
+			b.Columns[1].AppendNull()
+		} else {
+			b.Columns[1].AppendInt(r.value)
+		}
+		if r.value%3 == 0 || r.op == batch.Delete {
+			b.Columns[2].AppendNull()
+		} else {
+			b.Columns[2].AppendBytes(fmt.Append(nil, r.value))
+		}
+		w.Refs = append(w.Refs, batch.Ref{Row: uint32(i)})
+		w.Segment, w.Delta, w.Ops = append(w.Segment, r.segment), append(w.Delta, r.delta), append(w.Ops, r.op)
+	}
+	w.Batches = []batch.Batch{b.View()}
+	if len(rows) == 0 {
+		w.Ops = nil
+	}
+	return batch.AppendWrite(nil, w)
+}
+
+func (m *model) freeze() {
+	stamp, h := m.tick()
+	var after uint64
+	if len(m.freezes) > 0 {
+		after = m.freezes[len(m.freezes)-1]
+	}
+	horizon := h.horizon + int64(m.rng.IntN(int(h.last-h.horizon)+5)) - 2
+	if h.horizon == 0 {
+		horizon = 990 + int64(m.rng.IntN(20))
+	}
+	if m.rng.IntN(5) > 0 {
+		horizon = h.horizon
+	}
+	if m.rng.IntN(6) == 0 {
+		after++
+		h.outcome = Superseded
+	} else {
+		h.horizon = max(h.horizon, min(horizon, h.last))
+		index := uint64(len(m.log) + 1)
+		m.freezes, m.pending = append(m.freezes, index), append(m.pending, index)
+	}
+	m.append(freezeCommand{horizon: horizon, after: after}.entry(), stamp, h)
+}
+
+// propose appends an Install of what a replica has encoded, as a leader would; sometimes of one that is installed already.
+func (m *model) propose(r *modelReplica) {
+	frozen := r.tablet.mu.frozen
+	for _, i := range m.rng.Perm(len(frozen)) {
+		f := frozen[i]
+		if f.encoded == nil {
+			continue
+		}
+		stamp, h := m.tick()
+		at := slices.Index(m.pending, f.freeze)
+		switch {
+		case at < 0 || at > 0 && m.broken != anyOrder:
+			h.outcome = Superseded
+		default:
+			m.pending = slices.Delete(slices.Clone(m.pending), at, at+1)
+		}
+		m.append(installCommand{freeze: f.freeze, added: f.encoded.added}.entry(), stamp, h)
+		return
+	}
+}
+
+func (m *model) apply(r *modelReplica, n int) {
+	n = min(n, len(m.log)-int(r.applied))
+	if n <= 0 {
+		return
+	}
+	entries := m.log[r.applied : int(r.applied)+n]
+	for i, b := range r.tablet.Apply(entries) {
+		got, err := ParseResult(b)
+		h := m.at[entries[i].Index-1]
+		if err != nil || got.Outcome != h.outcome && entries[i].Index > r.tablet.mu.installed || got.Timestamp != h.last || got.Outcome == Applied && (got.Rows != h.rows || got.Dropped != h.dropped) {
+			m.failf("entry %d: got %+v %v, want %+v", entries[i].Index, got, err, h)
+		}
+	}
+	r.applied += uint64(n)
+	if err := r.tablet.Err(); err != nil {
+		m.failf("apply: %w", err)
+	}
+}
+
+func (m *model) step(r *modelReplica) {
+	r.manager.options.IsLeader = func(ID) bool { return false }
+	r.manager.options.Fetch = func(_ context.Context, _ ID, name string, off int64) (io.ReadCloser, error) {
+		for _, o := range m.replicas {
+			if f, err := o.tablet.OpenFile(name, off); err == nil {
+				return f, nil
+			}
+		}
+		return nil, errors.New("no replica has it")
+	}
+	var since = r.manager.options.Now()
+	if _, err := r.tablet.step(context.Background(), &since); err != nil {
+		m.failf("step: %w", err)
+	}
+	r.durable = max(r.durable, r.tablet.Durable().Index)
+	for name, f := range r.tablet.installedFiles() {
+		if have, ok := m.files[name]; ok && have != f.hash {
+			m.failf("file %s differs between replicas", name)
+		}
+		m.files[name] = f.hash
+	}
+}
+
+func (m *model) crash(r *modelReplica) {
+	r.fs = r.fs.Crash(m.rng, []float64{0, 0.5, 1}[m.rng.IntN(3)])
+	m.open(r)
+}
+
+// restore copies one replica's manifest to another, which may be empty.
+func (m *model) restore(r, from *modelReplica) {
+	d, body, err := from.tablet.Manifest()
+	if err != nil || r == from {
+		return
+	}
+	if m.rng.IntN(3) == 0 { // a new disk
+		r.fs, r.durable, r.applied = vfs.NewMem(), 0, 0
+		m.open(r)
+	}
+	if d.Index <= r.durable {
+		return
+	}
+	fetch := func(_ context.Context, name string, off int64) (io.ReadCloser, error) {
+		return from.tablet.OpenFile(name, off)
+	}
+	if err := r.tablet.Prepare(context.Background(), body, fetch); err != nil {
+		m.failf("prepare: %w", err)
+		return
+	}
+	if m.rng.IntN(6) == 0 {
+		m.crash(r)
+		return
+	}
+	if err := r.tablet.Restore(d, body); err != nil {
+		m.failf("restore: %w", err)
+		return
+	}
+	r.applied, r.durable = d.Index, d.Index
+}
+
+func (m *model) visible(at Timestamp) string {
+	var out []string
+	for _, v := range m.versions {
+		if v.birth <= at && (v.death == 0 || v.death > at) {
+			text := fmt.Sprint(v.value)
+			if v.value%3 == 0 {
+				text = "NULL"
+			}
+			out = append(out, fmt.Sprintf("%s=%d/%s", v.key, v.value, text))
+		}
+	}
+	slices.Sort(out)
+	return fmt.Sprint(out)
+}
+
+func (m *model) check(r *modelReplica) {
+	if r.applied == 0 || m.fault != nil {
+		return
+	}
+	h := m.at[r.applied-1]
+	var lowest Timestamp = 995
+	for at := max(h.horizon, lowest); at <= h.last; at++ {
+		ordered := m.rng.IntN(2) == 0
+		got, err := m.scan(r.tablet, ScanOptions{At: at, Columns: []schema.ColumnID{9, 1, 7}, Ordered: ordered}, ordered)
+		if want := m.visible(at); err != nil || got != want {
+			m.failf("replica at %d (durable %d), scan at %d: got %s %v, want %s", r.applied, r.durable, at, got, err, want)
+			return
+		}
+	}
+	if _, err := r.tablet.Scan(ScanOptions{At: h.last + 1}); !errors.Is(err, ErrNotYet) {
+		m.failf("scan above the last timestamp: %v", err)
+	}
+	if h.horizon > 1 {
+		if _, err := r.tablet.Scan(ScanOptions{At: h.horizon - 1}); !errors.Is(err, ErrTooOld) {
+			m.failf("scan below the horizon: %v", err)
+		}
+	}
+	got := maps.Collect(r.tablet.Ledger().All())
+	want := maps.Clone(h.ledger)
+	maps.DeleteFunc(want, func(s offsets.Source, n int64) bool { _, ok := got[s]; return n == 0 && !ok })
+	maps.DeleteFunc(got, func(s offsets.Source, n int64) bool { _, ok := want[s]; return n == 0 && !ok })
+	if !maps.Equal(got, want) {
+		m.failf("ledger at %d: got %v, want %v", r.applied, got, want)
+	}
+}
+
+func (m *model) scan(t *Tablet, o ScanOptions, ordered bool) (string, error) {
+	s, err := t.Scan(o)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	var out []string
+	for {
+		b, err := s.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		for i := range b.Rows {
+			key := string(b.Columns[1].Value(i).Bytes)
+			if b.Columns[1].Type.Kind != schema.String {
+				key = string(rune(b.Columns[1].Int(i)))
+			}
+			text := schema.AppendText(nil, b.Columns[0].Type, b.Columns[0].Value(i))
+			out = append(out, fmt.Sprintf("%s=%d/%s", key, b.Columns[2].Int(i), text))
+		}
+	}
+	if ordered && !slices.IsSorted(out) {
+		return "", fmt.Errorf("not in order: %v", out)
+	}
+	slices.Sort(out)
+	return fmt.Sprint(out), nil
+}
+
+// run plays steps and returns the first thing that went wrong.
+func (m *model) run(steps int) error {
+	for i := 0; i < steps && m.fault == nil; i++ {
+		r := m.replicas[m.rng.IntN(3)]
+		switch m.rng.IntN(16) {
+		case 0, 1, 2, 3, 4:
+			m.write()
+		case 5:
+			stamp, h := m.tick()
+			to := h.last + int64(m.rng.IntN(4)) - 2
+			h.last = max(h.last, to)
+			m.append(AdvanceEntry(to, 0), stamp, h)
+		case 6:
+			m.freeze()
+		case 7:
+			m.propose(r)
+		case 8, 9, 10:
+			m.apply(r, 1+m.rng.IntN(8))
+		case 11, 12, 13:
+			m.step(r)
+		case 14:
+			m.crash(r)
+		case 15:
+			if m.rng.IntN(2) == 0 {
+				m.restore(r, m.replicas[m.rng.IntN(3)])
+			}
+		}
+		if m.fault == nil && m.rng.IntN(3) == 0 {
+			m.check(r)
+		}
+	}
+	m.finish()
+	return m.fault
+}
+
+// finish brings all replicas to the end of the log and of their work, and restarts them once more.
+func (m *model) finish() {
+	for _, r := range m.replicas {
+		for range 2 {
+			if m.fault != nil {
+				return
+			}
+			m.apply(r, len(m.log))
+			for k := 0; k < 20 && m.fault == nil; k++ {
+				m.step(r)
+			}
+			m.check(r)
+			m.crash(r)
+		}
+		if m.fault == nil {
+			m.apply(r, len(m.log))
+			m.check(r)
+		}
+	}
+	if m.fault != nil {
+		return
+	}
+	_, first, _ := m.replicas[0].tablet.Manifest()
+	for _, r := range m.replicas[1:] {
+		if _, body, _ := r.tablet.Manifest(); !bytes.Equal(body, first) {
+			m.failf("manifests differ:\n%s%s", DumpManifest(first), DumpManifest(body))
+		}
+		names, err := r.fs.List(path.Join("tablets", "5"))
+		if err != nil || len(names) != 1+2*len(r.tablet.mu.disks) {
+			m.failf("files after a restart: %v %v", names, err)
+		}
+	}
+}
+
+func runModel(t testing.TB, seed uint64, steps int, broken mistake) (err error) {
+	m := newModel(t, seed, broken)
+	defer m.close()
+	defer func() {
+		if p := recover(); p != nil {
+			if broken == none {
+				panic(fmt.Sprintf("seed %d: %v", seed, p))
+			}
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return m.run(steps)
+}
+
+func TestModel(t *testing.T) {
+	seeds := 150
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range uint64(seeds) {
+		if err := runModel(t, seed, 150, none); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
