@@ -21,6 +21,7 @@ const (
 	dictStepMax  = 1 << 20   // bytes taken at once
 	dictSample   = 4096      // values after which a dictionary must not be nearly all distinct
 	dictMax      = 1 << 20   // bytes of a dictionary; values beyond it are written without
+	dictValueMax = 4 << 10   // bytes of a value in it: a reader makes 8,192 rows of a few ids
 	bitPageRows  = 1 << 20
 )
 
@@ -171,45 +172,69 @@ func hexText(data []byte) bool {
 func (w *parquetWriter) dictPages(c *chunk, n int) int {
 	w.dict.reset()
 	w.held, c.hold = w.held[:0], true
-	values, plain := 0, 0
+	t := dictTally{}
 	for at := 0; at < n; {
 		page := uint32(len(c.oix.PageLocations) + 1)
-		w.ids, w.valid = w.ids[:0], w.valid[:0]
-		rows, nulls := 0, 0
-		for rows < dictRows && at+rows < n && w.dict.size() <= dictMax {
-			s := w.src.take(at+rows, min(dictStep, dictRows-rows, n-at-rows), dictStepMax)
-			w.ids = w.dict.appendIDs(w.ids, c.plan.kind, &s, page)
-			plain += len(s.data)
-			if c.plan.kind == physBytes {
-				plain += 4 * s.values()
+		rows, nulls := w.takeIDs(c, &t, at, n, page)
+		if at == 0 && (rows == 0 || !t.pays(&w.dict)) {
+			return 0
+		}
+		if rows > 0 {
+			w.levels = w.levels[:0]
+			if c.plan.column.Nullable {
+				w.levels = appendLevels(w.levels, rows, nulls, w.valid)
 			}
-			w.valid = appendBits(w.valid, rows, &s)
-			early := values < dictSample && at == 0
-			rows, nulls, values = rows+s.rows, nulls+s.nulls, values+s.values()
-			if early && values >= dictSample && w.dict.n > values*15/16 {
-				return 0 // nearly all distinct
-			}
+			w.body = appendIDRuns(w.body[:0], w.ids)
+			w.putPage(c, format.RLEDictionary, rows, nulls, w.body)
+			seen := w.dict.pageSpan(page)
+			lo, hi, ok := bounds(c.plan.kind, &seen)
+			c.index(rows, nulls, lo, hi, ok)
 		}
-		if at == 0 && (w.dict.n == 0 || w.dict.size()+values*bits.Len(uint(w.dict.n))/8 > plain*4/5) {
-			return 0 // saves less than a fifth
-		}
-		w.levels = w.levels[:0]
-		if c.plan.column.Nullable {
-			w.levels = appendLevels(w.levels, rows, nulls, w.valid)
-		}
-		w.body = appendIDRuns(w.body[:0], w.ids)
-		w.putPage(c, format.RLEDictionary, rows, nulls, w.body)
-		seen := w.dict.pageSpan(page)
-		lo, hi, ok := bounds(c.plan.kind, &seen)
-		c.index(rows, nulls, lo, hi, ok)
-		if at += rows; at == n || w.dict.size() > dictMax {
+		if at += rows; at == n || t.full {
 			if c.plan.kind == physBytes {
-				c.meta.SizeStatistics.UnencodedByteArrayDataBytes += int64(plain - 4*values)
+				c.meta.SizeStatistics.UnencodedByteArrayDataBytes += int64(t.plain - 4*t.values)
 			}
 			return at
 		}
 	}
 	return n
+}
+
+// dictTally is what has gone into a chunk's dictionary so far.
+type dictTally struct {
+	values int
+	plain  int  // bytes of them without a dictionary
+	full   bool // no more may go in
+	futile bool // nearly all are distinct
+}
+
+// pays asks whether the dictionary saves a fifth.
+func (t *dictTally) pays(d *dictionary) bool {
+	return !t.futile && d.n > 0 && d.size()+t.values*bits.Len(uint(d.n))/8 <= t.plain*4/5
+}
+
+// takeIDs fills w.ids and w.valid with a page of rows from at on.
+func (w *parquetWriter) takeIDs(c *chunk, t *dictTally, at, n int, page uint32) (rows, nulls int) {
+	w.ids, w.valid = w.ids[:0], w.valid[:0]
+	for rows < dictRows && at+rows < n && !t.full {
+		s := w.src.take(at+rows, min(dictStep, dictRows-rows, n-at-rows), dictStepMax)
+		if c.plan.kind == physBytes {
+			if t.full = s.longest() > dictValueMax; t.full {
+				break
+			}
+			t.plain += 4 * s.values()
+		}
+		w.ids = w.dict.appendIDs(w.ids, c.plan.kind, &s, page)
+		w.valid = appendBits(w.valid, rows, &s)
+		early := t.values < dictSample
+		t.plain += len(s.data)
+		rows, nulls, t.values = rows+s.rows, nulls+s.nulls, t.values+s.values()
+		t.full = w.dict.size() > dictMax
+		if early && at == 0 && t.values >= dictSample && w.dict.n > t.values*15/16 {
+			t.futile, t.full = true, true
+		}
+	}
+	return rows, nulls
 }
 
 // putDictionary writes the dictionary page and then the pages held for it. A dictionary page has no flag

@@ -61,6 +61,14 @@ type span struct {
 
 func (s *span) values() int { return s.rows - s.nulls }
 
+// longest is the length of the longest value of bytes.
+func (s *span) longest() (n uint32) {
+	for i := 1; i < len(s.off); i++ {
+		n = max(n, s.off[i]-s.off[i-1])
+	}
+	return n
+}
+
 // piece is one batch's part of the column.
 type piece struct {
 	values unsafe.Pointer
