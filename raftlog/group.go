@@ -279,7 +279,8 @@ type GroupStatus struct {
 	Leader          string // node
 	Term            uint64
 	First, Last     uint64 // of the log on disk, 0 when it is empty
-	Commit, Applied uint64
+	Commit, Applied uint64 // Applied: of what the state machine sees
+	Handled         uint64 // of all entries, those too that no state machine sees; the last ones may still be on their way to it
 	Durable         uint64
 	Peers           []PeerStatus // on the leader
 }
@@ -301,7 +302,7 @@ func (g *Group) Status() GroupStatus {
 	if r == nil {
 		return s
 	}
-	s.State, s.Term, s.Commit = r.State().String(), r.CurrentTerm(), r.CommitIndex()
+	s.State, s.Term, s.Commit, s.Handled = r.State().String(), r.CurrentTerm(), r.CommitIndex(), r.AppliedIndex()
 	s.First, s.Last = g.store.wal.First(), g.store.wal.Last()
 	s.Leader, _ = g.Leader()
 	if r.State() != raft.Leader {

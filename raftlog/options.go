@@ -32,9 +32,10 @@ type Options struct {
 	// Requests answers the calls of other nodes. nil: none.
 	Requests func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error)
 
-	SegmentBytes int64         // of the WAL; 0 means the WAL's default
-	CacheBytes   int64         // of entries kept in memory; 0 means the WAL's default
-	WriteTimeout time.Duration // of one WAL write and sync; 0 means the WAL's default
+	SegmentBytes int64                                 // of the WAL; 0 means the WAL's default
+	CacheBytes   int64                                 // of entries kept in memory; 0 means the WAL's default
+	WriteTimeout time.Duration                         // of one WAL write and sync; 0 means the WAL's default
+	OnSync       func(took time.Duration, bytes int64) // told of each WAL write and its sync; must be quick. nil: nobody asks
 	Timings      Timings
 	Logger       *slog.Logger // nil: none
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,8 +171,9 @@ func (l *Log) ProposeAt(ctx context.Context, node string, id GroupID, data []byt
 	return m.rest, nil
 }
 
-// HasGroup tells whether this node's log knows of a group: whether it has entries, a term or a vote of it.
-func (l *Log) HasGroup(id GroupID) bool { return slices.Contains(l.wal.Groups(), uint64(id)) }
+// HasEntries tells whether this node's log holds an entry of a group. A term or a vote alone does not count:
+// who has only that has acknowledged nothing.
+func (l *Log) HasEntries(id GroupID) bool { return l.wal.Group(uint64(id)).Last() > 0 }
 
 // answer of a request to another node.
 type answer struct {

@@ -24,7 +24,16 @@ const (
 	ReplicaFailed  = "failed"
 	ReplicaMissing = "missing"
 	ReplicaUnknown = "unknown"
+
+	ConnectorRunning    = "running"
+	ConnectorPaused     = "paused"
+	ConnectorStarting   = "starting"
+	ConnectorUnassigned = "unassigned"
+	ConnectorFailed     = "failed"
 )
+
+// ConnectorStates are the states a connector can have on a node, from best to worst.
+var ConnectorStates = []string{ConnectorUnassigned, ConnectorPaused, ConnectorRunning, ConnectorStarting, ConnectorFailed}
 
 // Node is one machine.
 type Node struct {
@@ -109,17 +118,46 @@ type Offset struct {
 	Partition  int32  `json:"partition"`
 	Checkpoint int64  `json:"checkpoint"`
 	Node       string `json:"node,omitempty"`
+	Watermark  int64  `json:"watermark"`
 	Position   int64  `json:"position"`
 	End        int64  `json:"end"`
 	State      string `json:"state,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+}
+
+// Feed is what one node says of a connector that runs on it.
+type Feed struct {
+	State      string      `json:"state"`
+	Reason     string      `json:"reason,omitempty"`
+	Partitions []Partition `json:"partitions"`
 }
 
 // Local is what one node says of itself: other nodes merge it into a Status.
 type Local struct {
-	Node       Node                   `json:"node"`
-	Replicas   map[string]Replica     `json:"replicas"`           // by tablet id
-	Connectors map[string][]Partition `json:"connectors"`         // by name
-	Failures   map[string]string      `json:"failures,omitempty"` // connectors that cannot run here, and why
+	Node       Node               `json:"node"`
+	Replicas   map[string]Replica `json:"replicas"`           // by tablet id
+	Connectors map[string]Feed    `json:"connectors"`         // by name
+	Failures   map[string]string  `json:"failures,omitempty"` // what cannot run here, and why
+}
+
+// TableDetail is a table's definition and its partitions: GET /api/v1/tables/{t}.
+type TableDetail struct {
+	Name        string            `json:"name"`
+	Schema      ExportSchema      `json:"schema"`
+	Replicas    int               `json:"replicas"`
+	Hash        []string          `json:"hash"`
+	Buckets     int               `json:"buckets"`
+	RangeColumn string            `json:"range_column,omitempty"`
+	History     string            `json:"history"`
+	Partitions  []PartitionDetail `json:"partitions"`
+}
+
+// PartitionDetail is one range partition; a table without ranges has one. Tablets are by bucket.
+type PartitionDetail struct {
+	Range   string   `json:"range"`
+	Low     int64    `json:"low"`
+	High    int64    `json:"high"`
+	Tablets []string `json:"tablets"`
 }
 
 // Error is the body of every answer that is not a success.

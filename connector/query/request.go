@@ -39,6 +39,8 @@ type Plan struct {
 	Columns []schema.Column // to give out, in the order asked
 	Fetch   []schema.Column // to read: Columns, and the key's if rows are to be merged
 	Where   []rowset.Predicate
+	// Conditions are Where as it was written, for another node to bind.
+	Conditions []string
 }
 
 // ParseTime reads a point in time: RFC 3339, or microseconds since 1970.
@@ -111,7 +113,7 @@ func ParseRequest(v url.Values) (r Request, err error) {
 
 // Bind finds the columns and conditions of r in a table; every name that is wrong is named.
 func Bind(table string, s *schema.Schema, r Request) (*Plan, error) {
-	p := &Plan{Schema: s}
+	p := &Plan{Schema: s, Conditions: r.Where}
 	for _, name := range r.Columns {
 		i := s.Position(name)
 		if i < 0 {

@@ -112,3 +112,30 @@ func (c *Column) Value(i int) schema.Value {
 // float32Bits and float64Bits keep NaN payloads and the sign of zero.
 func float32Bits(f float64) uint32 { return math.Float32bits(float32(f)) }
 func float64Bits(f float64) uint64 { return math.Float64bits(f) }
+
+// Head is the batch's first n rows; it aliases the batch.
+func (b *Batch) Head(n int) *Batch {
+	out := &Batch{Rows: n, Columns: make([]Column, len(b.Columns))}
+	for i, c := range b.Columns {
+		if c.Valid != nil {
+			c.Nulls = 0
+			for r := range n {
+				if c.IsNull(r) {
+					c.Nulls++
+				}
+			}
+			if c.Nulls == 0 {
+				c.Valid = nil
+			}
+		}
+		switch w := c.Type.Width(); {
+		case c.Offsets != nil:
+			c.Offsets = c.Offsets[:n+1]
+		case w > 0:
+			c.Values = c.Values[:n*w]
+		}
+		c.Rows = n
+		out.Columns[i] = c
+	}
+	return out
+}

@@ -1,0 +1,264 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"nyala/configs"
+	"nyala/connector/api"
+	"nyala/connector/query"
+	"nyala/raftlog/simnet"
+	"nyala/store/batch"
+	"nyala/store/vfs"
+)
+
+// cluster is whole nodes, a broker, a network and disks, all in memory and in one bubble.
+type cluster struct {
+	t      *testing.T
+	config *configs.Config
+	net    *simnet.Network
+	kafka  kfake.VirtualNetwork
+	broker *kfake.Cluster
+	disks  map[string]*vfs.Mem
+	nodes  map[string]*Node
+	rng    *rand.Rand
+}
+
+const clusterConfig = `
+cluster:
+  name: test
+  replicas: %d
+  nodes:
+%s
+kafka:
+  brokers: [%s]
+tables:
+  - name: events
+    columns:
+      - {name: tenant, type: int32}
+      - {name: id, type: int64}
+      - {name: text, type: string, nullable: true}
+      - {name: kafka_partition, type: int32}
+      - {name: kafka_offset, type: int64}
+    primary_key: [tenant, id]
+    hash: {columns: [id], buckets: 2}
+connectors:
+  - name: app
+    topics: [app]
+    table: events
+    format: json
+    add: {kafka_offset: offset, kafka_partition: partition}
+`
+
+func newCluster(t *testing.T, nodes, replicas int) *cluster {
+	c := &cluster{t: t, net: simnet.New(1), disks: map[string]*vfs.Mem{}, nodes: map[string]*Node{}, rng: rand.New(rand.NewPCG(1, 1))}
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(c.kafka.Listen), kfake.SeedTopics(4, "app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.broker = broker
+	var list strings.Builder
+	for i := range nodes {
+		fmt.Fprintf(&list, "    - {id: n%d, peer: 'n%d:7401', http: 'n%d:7481', data: data/n%d}\n", i+1, i+1, i+1, i+1)
+	}
+	text := fmt.Sprintf(clusterConfig, replicas, list.String(), strings.Join(broker.ListenAddrs(), ","))
+	c.config, err = configs.Parse("test.yaml", []byte(text), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.config.Cluster.Nodes {
+		c.disks[n.ID] = vfs.NewMem()
+	}
+	return c
+}
+
+// entropy is deterministic, and different for every start of every node.
+type entropy struct{ rng *rand.Rand }
+
+func (e entropy) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(e.rng.Uint32())
+	}
+	return len(b), nil
+}
+
+func (c *cluster) dial(from string) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		if strings.HasPrefix(addr, "n") {
+			return c.net.Host(from).Dial(ctx, addr)
+		}
+		return c.kafka.DialContext(ctx, "tcp", addr)
+	}
+}
+
+func testLogger(node string) *slog.Logger {
+	if os.Getenv("NYALA_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (c *cluster) start(id string) {
+	c.t.Helper()
+	n, err := Start(Options{
+		Config: c.config, Node: id, FS: c.disks[id], Dial: c.dial(id + ":7401"), Entropy: entropy{c.rng}, Logger: testLogger(id),
+		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
+		Flush:  FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second},
+	})
+	if err != nil {
+		c.t.Fatalf("start %s: %v", id, err)
+	}
+	c.nodes[id] = n
+}
+
+func (c *cluster) startAll() {
+	for _, n := range c.config.Cluster.Nodes {
+		c.start(n.ID)
+	}
+}
+
+// kill cuts a node's power: survive is the share of unsynced bytes that reach its disk.
+func (c *cluster) kill(id string, survive float64) {
+	disk := c.disks[id]
+	c.disks[id] = disk.Crash(c.rng, survive)
+	c.net.Host(id + ":7401").Crash()
+	c.net.Host(id + ":7481").Crash()
+	c.nodes[id].Close() // of a dead disk and network: it can only end
+	delete(c.nodes, id)
+}
+
+func (c *cluster) stopAll() {
+	for id, n := range c.nodes {
+		if err := n.Stop(context.Background()); err != nil && !errors.Is(err, net.ErrClosed) {
+			c.t.Errorf("stop %s: %v", id, err)
+		}
+	}
+	c.broker.Close()
+}
+
+func (c *cluster) produce(from, to int) {
+	c.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.DefaultProduceTopic("app"),
+		kgo.Dialer(c.kafka.DialContext), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer client.Close()
+	for i := from; i < to; i++ {
+		value := fmt.Sprintf(`{"tenant":%d,"id":%d,"text":"event %d"}`, i%7, i, i)
+		client.Produce(context.Background(), &kgo.Record{Value: []byte(value)}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				c.t.Errorf("produce: %v", err)
+			}
+		})
+	}
+	if err := client.Flush(context.Background()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// rows reads the whole table from one node.
+func (c *cluster) rows(id string) (map[int64]int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := c.nodes[id].read(ctx, "events", query.Request{Columns: []string{"kafka_partition", "kafka_offset", "text"}})
+	if err != nil {
+		return nil, err
+	}
+	defer r.stream.Close()
+	out := map[int64]int{}
+	err = pour(r.stream, func(b *batch.Batch) error {
+		for i := range b.Rows {
+			out[b.Columns[0].Int(i)<<40|b.Columns[1].Int(i)]++
+		}
+		return nil
+	})
+	return out, err
+}
+
+// await waits, in the bubble's time, until the table has want rows, each offset once.
+func (c *cluster) await(id string, want int) {
+	c.t.Helper()
+	var got map[int64]int
+	var err error
+	for range 600 {
+		if got, err = c.rows(id); err == nil && len(got) == want {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil || len(got) != want {
+		c.t.Fatalf("node %s: got %d offsets, %v, want %d; status %+v", id, len(got), err, want, c.nodes[id].status(context.Background()).Reasons)
+	}
+	for at, times := range got {
+		if times != 1 {
+			c.t.Fatalf("partition %d offset %d is there %d times", at>>40, at&(1<<40-1), times)
+		}
+	}
+}
+
+// awaitHealthy waits until a node calls the cluster healthy.
+func (c *cluster) awaitHealthy(id string) api.Status {
+	c.t.Helper()
+	var s api.Status
+	for range 600 {
+		if s = c.nodes[id].status(context.Background()); s.Healthy {
+			return s
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	c.t.Fatalf("not healthy: %v", s.Reasons)
+	return s
+}
+
+func TestClusterOfThree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, 3)
+		c.startAll()
+		c.produce(0, 2000)
+		c.await("n1", 2000)
+		c.awaitHealthy("n2")
+		c.kill("n2", 0.5)
+		c.produce(2000, 4000)
+		c.await("n3", 4000)
+		c.start("n2")
+		c.await("n2", 4000)
+		c.awaitHealthy("n1")
+		for _, id := range []string{"n1", "n2", "n3"} {
+			c.kill(id, 0)
+		}
+		c.startAll()
+		c.await("n2", 4000)
+		c.awaitHealthy("n3")
+		c.stopAll()
+	})
+}
+
+func TestClusterOfOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1)
+		c.startAll()
+		c.produce(0, 1000)
+		c.await("n1", 1000)
+		c.kill("n1", 0)
+		c.start("n1")
+		c.produce(1000, 1500)
+		c.await("n1", 1500)
+		c.stopAll()
+	})
+}
+
+var _ io.Reader = entropy{}

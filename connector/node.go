@@ -1,0 +1,260 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nyala/configs"
+	"nyala/connector/catalog"
+	"nyala/ingest"
+	"nyala/raftlog"
+	"nyala/store"
+	"nyala/store/vfs"
+)
+
+// Options are what a node is made from. All contact with the machine goes through them, so that a
+// whole cluster runs in a simulation.
+type Options struct {
+	Config  *configs.Config
+	Node    string // its id in the configuration
+	FS      vfs.FS
+	Listen  func(addr string) (net.Listener, error)
+	Dial    func(ctx context.Context, addr string) (net.Conn, error) // to other nodes and to Kafka
+	Entropy io.Reader
+	Logger  *slog.Logger
+	Version string
+	Timings raftlog.Timings // the zero value means the defaults
+	Flush   FlushOptions
+}
+
+// FlushOptions say when a tablet's MemRowSet becomes files; zero means the store's defaults.
+type FlushOptions struct {
+	Bytes int64
+	Age   time.Duration
+}
+
+// Node is one running node. Start opens what is on disk and returns; joining the cluster, opening
+// tablets and reading Kafka go on in goroutines that Close waits for.
+//
+// Its goroutines: join (until the system group runs and the node is registered), reconcile (runs the
+// replicas that the catalog places here), duties (what the leader of a group does for it), connectors
+// (one supervisor), the catalog's saver, and the HTTP server's.
+type Node struct {
+	options  Options
+	self     configs.ClusterNode
+	identity Identity
+	log      *slog.Logger
+	tables   []catalog.TableSpec
+	wanted   catalog.Wanted
+
+	raft    *raftlog.Log
+	tablets *store.Manager
+	catalog *catalog.Catalog
+	http    *http.Client // to other nodes
+	server  *http.Server
+	metrics *metrics
+	router  *router
+	sender  *ingest.Sender
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup
+	lock   io.Closer
+	ready  chan struct{} // closed when the node is registered
+	phase  atomic.Pointer[string]
+
+	mu struct {
+		sync.Mutex
+		system   *raftlog.Group
+		replicas map[catalog.TabletID]*replica
+		feeds    map[string]*feed // running connectors by name
+		stopping bool             // no connector is started any more
+		notReady map[string]string
+	}
+}
+
+// Start opens a node and begins to join its cluster.
+func Start(o Options) (*Node, error) {
+	self, err := nodeConfig(o.Config, o.Node)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), ready: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.mu.replicas = map[catalog.TabletID]*replica{}
+	n.mu.feeds = map[string]*feed{}
+	n.mu.notReady = map[string]string{}
+	if n.wanted.Tables, err = tableSpecs(o.Config); err != nil {
+		return nil, err
+	}
+	if n.wanted.Connectors, err = connectorSpecs(o.Config); err != nil {
+		return nil, err
+	}
+	n.http = &http.Client{Transport: &http.Transport{
+		DialContext:         func(ctx context.Context, _, addr string) (net.Conn, error) { return o.Dial(ctx, addr) },
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     time.Minute,
+	}}
+	n.metrics = newMetrics(n)
+	n.router = &router{n: n}
+	n.sender = ingest.NewSender(ingest.SenderOptions{Write: n.writeRows, Logger: n.log})
+	if err := n.open(); err != nil {
+		n.cancel(err)
+		return nil, errors.Join(err, n.closeParts())
+	}
+	n.setPhase("joining the cluster")
+	n.goes(n.join)
+	n.goes(n.saveCatalog)
+	return n, nil
+}
+
+// open takes the data directory, the two addresses and everything on disk, in the order in which a
+// person's mistakes are found soonest.
+func (n *Node) open() (err error) {
+	o := n.options
+	if n.identity, n.lock, err = openIdentity(o.FS, n.self.Data, o.Config.Cluster.Name, o.Node, o.Entropy); err != nil {
+		return err
+	}
+	peers, err := o.Listen(n.self.Peer)
+	if err != nil {
+		return fmt.Errorf("connector: peer address %s of node %s: %w", n.self.Peer, o.Node, err)
+	}
+	web, err := o.Listen(n.self.HTTP)
+	if err != nil {
+		return errors.Join(fmt.Errorf("connector: http address %s of node %s: %w", n.self.HTTP, o.Node, err), peers.Close())
+	}
+	n.serveHTTP(web)
+	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, "catalog"), Logger: n.log}); err != nil {
+		return errors.Join(err, peers.Close())
+	}
+	n.tablets, err = store.NewManager(store.ManagerOptions{
+		FS: o.FS, Dir: path.Join(n.self.Data, "tablets"), MemoryBytes: o.Config.Node.MemoryBytes,
+		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: time.Now,
+		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Durable: n.cutLog, Logger: n.log,
+	})
+	if err != nil {
+		return errors.Join(err, peers.Close())
+	}
+	n.raft, err = raftlog.Open(raftlog.Options{
+		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
+		FS: o.FS, Dir: path.Join(n.self.Data, "wal"), PageCache: o.Config.Node.Durability == configs.PageCache,
+		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
+		Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
+	})
+	if err != nil {
+		return errors.Join(err, peers.Close())
+	}
+	return nil
+}
+
+// goes runs f in a goroutine that Close waits for.
+func (n *Node) goes(f func(ctx context.Context)) { n.work.Go(func() { f(n.ctx) }) }
+
+// setPhase says what a node that is not ready is doing; GET /ready shows it.
+func (n *Node) setPhase(s string) {
+	n.phase.Store(&s)
+	n.log.Info("node phase", "phase", s)
+}
+
+func (n *Node) peerAddress(node string) string {
+	c, err := nodeConfig(n.options.Config, node)
+	if err != nil {
+		return ""
+	}
+	return c.Peer
+}
+
+func (n *Node) system() *raftlog.Group {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.system
+}
+
+func (n *Node) replica(id catalog.TabletID) *replica {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.replicas[id]
+}
+
+func (n *Node) member() catalog.Member {
+	return catalog.Member{Node: n.options.Node, Incarnation: n.identity.Incarnation}
+}
+
+// saveCatalog writes the catalog from time to time. A disk that fails here fails the log too, which
+// tells the node; so it is said and tried again, never given up.
+func (n *Node) saveCatalog(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := n.catalog.Run(ctx, func() {
+			if g := n.system(); g != nil {
+				g.Cut()
+			}
+		})
+		if err != nil && ctx.Err() == nil {
+			n.log.Error("catalog not saved", "error", err)
+			sleep(ctx, time.Second)
+		}
+	}
+}
+
+// sleep waits for d or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// Done is closed when the node cannot go on, as after a failed fsync; Close says why.
+func (n *Node) Done() <-chan struct{} { return n.raft.Done() }
+
+// stopLimit is how long a graceful stop may take before it becomes a plain one.
+const stopLimit = 25 * time.Second
+
+// Stop drains the node: its connectors checkpoint and leave their groups, its leaders are handed over;
+// then it closes. What is not done within the limit is cut short, which costs others a moment and
+// nobody a row.
+func (n *Node) Stop(ctx context.Context) error {
+	n.setPhase("stopping")
+	ctx, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	n.stopFeeds(ctx)
+	n.handOver(ctx)
+	return n.Close()
+}
+
+// Close stops the node at once. What was acknowledged is safe.
+func (n *Node) Close() error {
+	n.cancel(errors.New("connector: the node is closing"))
+	n.work.Wait()
+	n.sender.Close()
+	return n.closeParts()
+}
+
+func (n *Node) closeParts() error {
+	var errs []error
+	if n.server != nil {
+		errs = append(errs, n.server.Close())
+	}
+	if n.raft != nil {
+		errs = append(errs, n.raft.Close())
+	}
+	if n.tablets != nil {
+		errs = append(errs, n.tablets.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	n.http.CloseIdleConnections()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,296 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"nyala/connector/api"
+	"nyala/connector/catalog"
+	"nyala/connector/query"
+	"nyala/store"
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+const (
+	readProposals = 16                     // tablets that are advanced at once by one read
+	futureLimit   = time.Second            // a read may be this far ahead of this node's clock
+	localPatience = 200 * time.Millisecond // for this node's replica to apply what its leader has, before the leader is asked
+)
+
+// notFound and its like are errors that HTTP answers with a code of their own.
+type codedError struct {
+	status int
+	code   string
+	text   string
+}
+
+func (e *codedError) Error() string { return e.text }
+
+func coded(status int, code, format string, args ...any) error {
+	return &codedError{status, code, fmt.Sprintf(format, args...)}
+}
+
+// rows is a read that has begun: what comes out of stream is the snapshot at timestamp.
+type rows struct {
+	columns   []schema.Column
+	timestamp int64
+	stream    query.Stream
+}
+
+// read answers a request from all tablets of a table, wherever they are. The snapshot is one of all
+// tablets: each is first made to advance to the timestamp through its log, so that whatever was
+// acknowledged before is in it, and the same timestamp gives the same rows again on any replica.
+func (n *Node) read(ctx context.Context, table string, r query.Request) (*rows, error) {
+	view := n.catalog.Snapshot()
+	t, ok := view.Table(table)
+	if !ok {
+		return nil, coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", table)
+	}
+	plan, err := query.Bind(table, t.Schema, r)
+	if err != nil {
+		return nil, coded(http.StatusBadRequest, "bad_request", "%v", err)
+	}
+	tablets := pruneTablets(view, t, plan, r.Tablet)
+	at, err := n.settle(ctx, tablets, r.At)
+	if err != nil {
+		return nil, err
+	}
+	out := &rows{columns: plan.Columns, timestamp: at}
+	if r.Order == query.OrderKey && len(tablets) > 1 && !r.Count {
+		var streams []query.Stream
+		for _, id := range tablets {
+			streams = append(streams, &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: true, left: []catalog.TabletID{id}})
+		}
+		out.stream, err = query.NewMerge(t.Schema, plan.Fetch, plan.Columns, streams)
+	} else {
+		out.stream = &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: r.Order == query.OrderKey, left: tablets}
+	}
+	if err == nil && r.Limit > 0 && !r.Count {
+		out.stream = &limited{out.stream, r.Limit}
+	}
+	return out, err
+}
+
+// pruneTablets lists the tablets that may have rows for a plan: by range only, since a condition rarely
+// fixes all hash columns.
+func pruneTablets(view *catalog.Snapshot, t *catalog.Table, plan *query.Plan, only uint64) []catalog.TabletID {
+	low, high, ok := plan.RangeBounds()
+	var ids []catalog.TabletID
+	for _, p := range t.Partitions {
+		if t.Schema.Range != nil && (!ok || p.High <= low || p.Low > high) {
+			continue
+		}
+		for _, id := range p.Tablets {
+			if only == 0 || uint64(id) == only {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}
+
+// settle makes every tablet's past final up to one timestamp, which it returns: at, or now. A leader
+// whose clock is ahead may have stamped what is already acknowledged later than our now; so now is
+// the greatest of what the tablets answer, in a second round if need be.
+func (n *Node) settle(ctx context.Context, tablets []catalog.TabletID, at int64) (int64, error) {
+	now := time.Now().UnixMicro()
+	if at > now+futureLimit.Microseconds() {
+		return 0, coded(http.StatusBadRequest, "in_the_future", "the time %s is in the future: it is %s here",
+			time.UnixMicro(at).UTC().Format(time.RFC3339Nano), time.UnixMicro(now).UTC().Format(time.RFC3339Nano))
+	}
+	if at > 0 {
+		_, err := n.advance(ctx, tablets, at)
+		return at, err
+	}
+	reached, err := n.advance(ctx, tablets, now)
+	if err != nil || reached == now {
+		return now, err
+	}
+	_, err = n.advance(ctx, tablets, reached)
+	return reached, err
+}
+
+// advance makes each tablet's last timestamp at least to, and returns the greatest that any has.
+func (n *Node) advance(ctx context.Context, tablets []catalog.TabletID, to int64) (int64, error) {
+	reached := make([]int64, len(tablets))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readProposals)
+	for i, id := range tablets {
+		g.Go(func() (err error) {
+			reached[i], err = n.advanceOne(ctx, id, to)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, err
+	}
+	last := to
+	for _, r := range reached {
+		last = max(last, r)
+	}
+	return last, nil
+}
+
+func (n *Node) advanceOne(ctx context.Context, id catalog.TabletID, to int64) (reached int64, err error) {
+	err = retry(ctx, 10*time.Millisecond, 250*time.Millisecond, func() error {
+		out, err := n.write(ctx, id, store.AdvanceEntry(to, 0))
+		if err != nil {
+			return err
+		}
+		r, err := store.ParseResult(out)
+		if err == nil {
+			err = r.Err()
+		}
+		reached = r.Timestamp
+		return err
+	})
+	if err != nil {
+		return 0, coded(http.StatusServiceUnavailable, "tablet_unavailable", "tablet %d has no leader that answers: %v", id, err)
+	}
+	return reached, nil
+}
+
+// tabletStream reads tablets one after the other.
+type tabletStream struct {
+	n       *Node
+	ctx     context.Context
+	plan    *query.Plan
+	at      int64
+	ordered bool
+	left    []catalog.TabletID
+	now     query.Stream
+}
+
+// Next implements query.Stream.
+func (s *tabletStream) Next() (*batch.Batch, error) {
+	for {
+		if s.now == nil {
+			if len(s.left) == 0 {
+				return nil, io.EOF
+			}
+			id := s.left[0]
+			s.left = s.left[1:]
+			var err error
+			if s.now, err = s.n.openTablet(s.ctx, id, s.plan, s.at, s.ordered); err != nil {
+				return nil, err
+			}
+		}
+		b, err := s.now.Next()
+		if err != io.EOF {
+			return b, err
+		}
+		if err := s.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Close implements query.Stream.
+func (s *tabletStream) Close() error {
+	if s.now == nil {
+		return nil
+	}
+	now := s.now
+	s.now = nil
+	return now.Close()
+}
+
+// limited ends a stream after a number of rows.
+type limited struct {
+	query.Stream
+	left int64
+}
+
+// Next implements query.Stream.
+func (l *limited) Next() (*batch.Batch, error) {
+	if l.left == 0 {
+		return nil, io.EOF
+	}
+	b, err := l.Stream.Next()
+	if err != nil {
+		return nil, err
+	}
+	if int64(b.Rows) > l.left {
+		b = b.Head(int(l.left))
+	}
+	l.left -= int64(b.Rows)
+	return b, nil
+}
+
+// openTablet reads one tablet at a settled timestamp: here if this node has a replica that is there,
+// else wherever one answers.
+func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.Plan, at int64, ordered bool) (query.Stream, error) {
+	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
+		return r.scan(plan, at, ordered)
+	}
+	view := n.catalog.Snapshot()
+	t, ok := view.Tablet(id)
+	if !ok {
+		return nil, coded(http.StatusGone, "tablet_dropped", "tablet %d was dropped while it was read", id)
+	}
+	errs := []error{fmt.Errorf("connector: no replica of tablet %d answers", id)}
+	for _, r := range t.Replicas {
+		node, ok := view.Node(r.Node)
+		if !ok || r.Member == n.member() {
+			continue
+		}
+		s, err := n.openRemote(ctx, node.HTTP, id, plan, at, ordered)
+		if err == nil {
+			return s, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, coded(http.StatusServiceUnavailable, "tablet_unavailable", "%v", errors.Join(errs...))
+}
+
+// awaitLocal waits a little for this node's replica to have applied all up to at.
+func (n *Node) awaitLocal(ctx context.Context, r *replica, at int64) bool {
+	for end := time.Now().Add(localPatience); r.tablet.LastTimestamp() < at; {
+		if ctx.Err() != nil || time.Now().After(end) {
+			return false
+		}
+		sleep(ctx, time.Millisecond)
+	}
+	return true
+}
+
+func (r *replica) scan(plan *query.Plan, at int64, ordered bool) (query.Stream, error) {
+	o := store.ScanOptions{At: at, Where: plan.Where, Ordered: ordered}
+	for _, c := range plan.Fetch {
+		o.Columns = append(o.Columns, c.ID)
+	}
+	s, err := r.tablet.Scan(o)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// remoteStream is a tablet's rows from another node.
+type remoteStream struct {
+	*query.StreamReader
+	io.Closer
+}
+
+func (n *Node) openRemote(ctx context.Context, server string, id catalog.TabletID, plan *query.Plan, at int64, ordered bool) (query.Stream, error) {
+	r := query.Request{At: at, Where: plan.Conditions, Count: len(plan.Fetch) == 0}
+	for _, c := range plan.Fetch {
+		r.Columns = append(r.Columns, c.Name)
+	}
+	if ordered {
+		r.Order = query.OrderKey
+	}
+	c := api.Client{Server: server, HTTP: n.http}
+	res, err := c.Do(ctx, http.MethodGet, fmt.Sprintf("/internal/v1/tablets/%d/rows", id), r.Values(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return &remoteStream{query.NewStreamReader(res.Body), res.Body}, nil
+}

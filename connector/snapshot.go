@@ -1,0 +1,175 @@
+package connector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"nyala/connector/api"
+	"nyala/connector/catalog"
+	"nyala/connector/export"
+	"nyala/connector/query"
+	"nyala/offsets"
+)
+
+// getSnapshot settles a table at a timestamp and says what an export of it holds.
+func (n *Node) getSnapshot(w http.ResponseWriter, r *http.Request) error {
+	at, err := query.ParseTime(r.URL.Query().Get("at"))
+	if err != nil {
+		return coded(http.StatusBadRequest, "bad_request", "%v", err)
+	}
+	s, err := n.snapshot(r.Context(), r.PathValue("table"), at)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, s)
+}
+
+// snapshot settles a table. The checkpoints are read first: what they cover was acknowledged before,
+// so it is in every tablet's past once that has advanced. The ledgers are read last: what they do not
+// cover cannot be in. At a time in the past no checkpoint is known to hold, so nothing is claimed.
+func (n *Node) snapshot(ctx context.Context, table string, at int64) (*export.Snapshot, error) {
+	before := n.catalog.Checkpoints()
+	view := n.catalog.Snapshot()
+	t, ok := view.Table(table)
+	if !ok {
+		return nil, coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", table)
+	}
+	s := &export.Snapshot{Cluster: view.Cluster.Name, Table: table, Schema: t.Schema}
+	var ids []catalog.TabletID
+	for _, p := range t.Partitions {
+		for _, id := range p.Tablets {
+			ids = append(ids, id)
+			s.Tablets = append(s.Tablets, export.Tablet{ID: uint64(id), Low: p.Low})
+		}
+	}
+	var err error
+	if s.Timestamp, err = n.settle(ctx, ids, at); err != nil {
+		return nil, err
+	}
+	nothing := map[offsets.Source]int64{}
+	for _, id := range ids {
+		ledger, err := n.ledgerOf(ctx, id, s.Timestamp)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range ledger {
+			nothing[c.source] = max(nothing[c.source], c.next)
+		}
+	}
+	s.Sources = n.exportSources(ctx, table, before, nothing, at > 0)
+	return s, nil
+}
+
+// exportSources joins checkpoints and ledgers of the connectors that write the table.
+func (n *Node) exportSources(ctx context.Context, table string, before []catalog.Checkpoint, nothing map[offsets.Source]int64, past bool) []api.ExportSource {
+	writes := map[string]bool{}
+	for _, c := range n.options.Config.Connectors {
+		writes[c.Name] = c.Table == table
+	}
+	complete := map[offsets.Source]int64{}
+	for _, c := range before {
+		if writes[c.Source.Connector] {
+			complete[c.Source] = c.Next
+		}
+	}
+	names := map[string]string{}
+	for _, o := range n.offsets(ctx) {
+		names[o.TopicID] = o.Topic
+	}
+	all := map[offsets.Source]bool{}
+	for s := range complete {
+		all[s] = true
+	}
+	for s := range nothing {
+		all[s] = true
+	}
+	out := []api.ExportSource{}
+	for s := range all {
+		e := api.ExportSource{Connector: s.Connector, TopicID: topicID(s.Topic), Partition: s.Partition, CompleteBelow: complete[s]}
+		e.Topic, e.NothingFrom = names[e.TopicID], max(nothing[s], complete[s])
+		if past {
+			e.CompleteBelow = 0
+		}
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b api.ExportSource) int {
+		return cmp.Or(cmp.Compare(a.Connector, b.Connector), cmp.Compare(a.TopicID, b.TopicID), cmp.Compare(a.Partition, b.Partition))
+	})
+	return out
+}
+
+type ledgerNext struct {
+	source offsets.Source
+	next   int64
+}
+
+// ledgerJSON is a ledger between nodes.
+type ledgerJSON struct {
+	Connector string          `json:"connector"`
+	Topic     offsets.TopicID `json:"topic"`
+	Partition int32           `json:"partition"`
+	Next      int64           `json:"next"`
+}
+
+// ledgerOf reads a tablet's ledger from a replica that has applied all up to at.
+func (n *Node) ledgerOf(ctx context.Context, id catalog.TabletID, at int64) ([]ledgerNext, error) {
+	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
+		return r.ledger(), nil
+	}
+	view := n.catalog.Snapshot()
+	t, ok := view.Tablet(id)
+	if !ok {
+		return nil, coded(http.StatusGone, "tablet_dropped", "tablet %d was dropped while it was read", id)
+	}
+	errs := []error{fmt.Errorf("connector: no replica of tablet %d answers", id)}
+	for _, r := range t.Replicas {
+		node, ok := view.Node(r.Node)
+		if !ok || r.Member == n.member() {
+			continue
+		}
+		client := api.Client{Server: node.HTTP, HTTP: n.http}
+		var answer []ledgerJSON
+		err := client.Get(ctx, fmt.Sprintf("/internal/v1/tablets/%d/ledger", id), query.Request{At: at}.Values(), &answer)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		var out []ledgerNext
+		for _, a := range answer {
+			out = append(out, ledgerNext{offsets.Source{Connector: a.Connector, Topic: a.Topic, Partition: a.Partition}, a.Next})
+		}
+		return out, nil
+	}
+	return nil, coded(http.StatusServiceUnavailable, "tablet_unavailable", "%v", errors.Join(errs...))
+}
+
+func (r *replica) ledger() []ledgerNext {
+	var out []ledgerNext
+	for s, next := range r.tablet.Ledger().All() {
+		out = append(out, ledgerNext{s, next})
+	}
+	return out
+}
+
+// getTabletLedger serves ledgerOf of other nodes.
+func (n *Node) getTabletLedger(w http.ResponseWriter, r *http.Request) error {
+	id, err := strconv.ParseUint(r.PathValue("tablet"), 10, 64)
+	at, err2 := query.ParseTime(r.URL.Query().Get("at"))
+	if err := errors.Join(err, err2); err != nil {
+		return coded(http.StatusBadRequest, "bad_request", "%v", err)
+	}
+	replica := n.replica(catalog.TabletID(id))
+	if replica == nil || !n.awaitLocal(r.Context(), replica, at) {
+		return coded(http.StatusServiceUnavailable, "replica_behind", "tablet %d is not here, or not there yet", id)
+	}
+	out := []ledgerJSON{}
+	for _, l := range replica.ledger() {
+		out = append(out, ledgerJSON{l.source.Connector, l.source.Topic, l.source.Partition, l.next})
+	}
+	return writeJSON(w, out)
+}
