@@ -53,6 +53,7 @@ type candidate struct {
 // each, which begins at the source's checkpoint; a source without one gets it here: the group's commit, else
 // start_from. The context ends when the group takes the partitions back.
 func (s *session) assign(ctx context.Context, committed map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	<-s.made
 	ids, err := s.topicIDs(ctx, committed)
 	if err != nil {
 		s.connector.setReason(err.Error())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"nyala/store/schema"
 )
@@ -84,6 +85,8 @@ func (c *chaos) run() {
 			c.t.Logf("group: %+v", c.cluster.GroupInfo("nyala-app"))
 		}
 	}()
+	time.Sleep(time.Minute)
+	c.evict()
 	c.checkpointed(ends)
 	c.exactlyOnce(c.want)
 	if n := len(c.rows(schema.DeadLettersTable)); n != c.bad {
@@ -136,6 +139,37 @@ func (c *chaos) move(step int) {
 		c.nodes[c.random.IntN(len(c.nodes))].Restart()
 	case k == 6 && step < 0:
 		c.cluster.RehashCoordinators()
+	}
+}
+
+// evict removes members of the group that are no node of ours. A broker does that by their session timeout, but the
+// fake one never starts that clock for a member whose connection broke while it waited for its assignment.
+func (c *chaos) evict() {
+	alive := map[string]bool{}
+	for _, n := range c.nodes {
+		n.mu.Lock()
+		id, _ := n.mu.session.client.GroupMetadata()
+		n.mu.Unlock()
+		alive[id] = true
+	}
+	info := c.cluster.GroupInfo("nyala-app")
+	if info == nil || info.State != "Stable" {
+		return
+	}
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = "nyala-app"
+	for _, m := range info.Members {
+		if !alive[m.MemberID] {
+			x := kmsg.NewLeaveGroupRequestMember()
+			x.MemberID = m.MemberID
+			req.Members = append(req.Members, x)
+		}
+	}
+	if len(req.Members) == 0 {
+		return
+	}
+	if _, err := req.RequestWith(c.t.Context(), c.admin); err != nil {
+		c.t.Fatal(err)
 	}
 }
 

@@ -151,6 +151,7 @@ func (s *session) revoke(parts map[string][]int32, orderly bool) {
 	if len(places) == 0 {
 		return
 	}
+	<-s.made
 	ctx, cancel := context.WithTimeout(s.ctx, s.options.DrainTimeout)
 	defer cancel()
 	if !orderly {

@@ -18,6 +18,7 @@ type session struct {
 	connector *Connector
 	options   *Options
 	client    *kgo.Client
+	made      chan struct{} // closed when client is set: its callbacks may come before
 	ctx       context.Context
 	cancel    context.CancelFunc
 	pollCtx   context.Context // ends polling; the rest of the session goes on for a drain
@@ -61,7 +62,7 @@ const (
 )
 
 func newSession(c *Connector) (*session, error) {
-	s := &session{connector: c, options: &c.options, ended: make(chan struct{}), gate: make(chan struct{}, 1)}
+	s := &session{connector: c, options: &c.options, made: make(chan struct{}), ended: make(chan struct{}), gate: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pollCtx, s.pollStop = context.WithCancel(s.ctx)
 	s.mu.owners, s.mu.commits = map[place]*owner{}, map[place]string{}
@@ -72,6 +73,7 @@ func newSession(c *Connector) (*session, error) {
 	}
 	s.client = client
 	s.gate <- struct{}{}
+	close(s.made)
 	return s, nil
 }
 
@@ -307,5 +309,6 @@ func (s *session) close(ctx context.Context) {
 	s.mu.Unlock()
 	s.cancel()
 	s.client.CloseAllowingRebalance()
+	s.client.AllowRebalance() // closing polls once more, and a second leave of the group waits for that poll
 	s.wg.Wait()
 }
