@@ -46,7 +46,7 @@ type Options struct {
 type Timings struct {
 	Heartbeat time.Duration // a follower that hears nothing for so long, and up to twice that, stands for election; 0 means 500ms
 	Commit    time.Duration // how soon followers of an idle group learn of the last commit; 0 means 200ms
-	Append    time.Duration // an append without an answer for so long has failed; 0 means 10s
+	Append    time.Duration // an append without an answer for so long has failed, beside 1s for each MiB; 0 means 10s
 	Install   time.Duration // the same of a manifest, with the fetching of its files; 0 means 1h
 	Stall     time.Duration // the same of the next piece of a file; 0 means 30s
 	PinGrace  time.Duration // the log is not cut for so long after a manifest was sent; 0 means 10s

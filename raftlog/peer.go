@@ -128,6 +128,13 @@ func (p *peer) reserve(abort <-chan struct{}, limit time.Duration) bool {
 	}
 }
 
+// backlog returns how many bytes wait for the connection.
+func (p *peer) backlog() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.queued
+}
+
 // forget drops a request whose caller no longer waits, and reports whether it may have been sent. If it has not
 // left the queue, it never will.
 func (p *peer) forget(id uint64) (sent bool) {

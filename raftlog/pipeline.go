@@ -78,9 +78,9 @@ func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, resp *raft.Append
 		p.breakUp()
 		return nil, err
 	}
-	f.limit(p.t.log.o.Timings.Append, func() {
+	f.limit(call.limit, func() {
 		call.abandon()
-		p.finish(f, fmt.Errorf("raftlog: append to %s: no answer within %v", p.id, p.t.log.o.Timings.Append))
+		p.finish(f, fmt.Errorf("raftlog: append to %s: no answer within %v", p.id, call.limit))
 	})
 	return f, nil
 }

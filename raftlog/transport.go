@@ -163,14 +163,14 @@ func (t *transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, q *raf
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(t.log.o.Timings.Append)
+	timer := time.NewTimer(a.limit)
 	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-timer.C:
 		a.abandon()
-		return fmt.Errorf("raftlog: append to %s: no answer within %v", id, t.log.o.Timings.Append)
+		return fmt.Errorf("raftlog: append to %s: no answer within %v", id, a.limit)
 	case <-t.closed:
 		a.abandon()
 		return errGroupClosed
@@ -245,7 +245,11 @@ type appendCall struct {
 	q    *raft.AppendEntriesRequest
 	resp *raft.AppendEntriesResponse
 	done func(error) // called once, must not block
-	mu   struct {
+
+	// limit is how long to wait for the answer. What lies in front of it, and it itself, must first get
+	// through a link that may be slow; that the peer lives is the business of its connection.
+	limit time.Duration
+	mu    struct {
 		sync.Mutex
 		left     int
 		finished bool
@@ -268,7 +272,10 @@ func (t *transport) sendAppend(id raft.ServerID, q *raft.AppendEntriesRequest, r
 	}
 	t.note(id, func(p *progress) { p.inTerm(q.Term); p.attempted = time.Now() })
 	parts := cutAppend(q)
-	a := &appendCall{t: t, id: id, peer: p, q: q, resp: resp, done: done}
+	a := &appendCall{t: t, id: id, peer: p, q: q, resp: resp, done: done, limit: t.log.o.Timings.Append + transmission(p.backlog())}
+	for _, l := range q.Entries {
+		a.limit += transmission(len(l.Data))
+	}
 	a.mu.left = len(parts)
 	for _, part := range parts {
 		m := encodeAppend(t.group.id, part)
@@ -279,6 +286,13 @@ func (t *transport) sendAppend(id raft.ServerID, q *raft.AppendEntriesRequest, r
 		a.mu.Unlock()
 	}
 	return a, nil
+}
+
+// slowestBytesPerSecond is the slowest link that large entries get through.
+const slowestBytesPerSecond = 1 << 20
+
+func transmission(bytes int) time.Duration {
+	return time.Duration(bytes) * time.Second / slowestBytesPerSecond
 }
 
 // cutAppend splits a request so that no message has more than appendBytesMax, or else a single entry. The parts

@@ -69,6 +69,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	w := &world{t: t, net: simnet.New(seed), truth: newTruth(), timings: simTimings(), groups: []GroupID{7}, start: time.Now()}
 	w.mu.rng = rand.New(rand.NewPCG(seed, 1))
 	w.net.SetLatency(100*time.Microsecond, 2*ms)
+	t.Cleanup(w.closeAll) // inside the bubble, also when the test gave up
 	return w
 }
 
@@ -344,13 +345,17 @@ func (w *world) describe() string {
 func (w *world) finish() {
 	w.t.Helper()
 	w.truth.checkWrites()
+	w.closeAll()
+	for _, f := range w.truth.failures() {
+		w.t.Error(f)
+	}
+}
+
+func (w *world) closeAll() {
 	for _, n := range w.nodes {
 		n.stop()
 	}
 	w.wg.Wait()
-	for _, f := range w.truth.failures() {
-		w.t.Error(f)
-	}
 }
 
 // sim runs a test in a bubble.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -96,7 +97,7 @@ func vital(t testing.TB, s snapshot) map[string][]region {
 	images, err := openImages(m, "/wal", m.Open)
 	check(t, err)
 	defer closeImages(images)
-	c, problem := newChain(images)
+	c, problem := newChain(images, math.MaxUint64)
 	if problem != nil {
 		t.Fatal(problem)
 	}
@@ -259,7 +260,7 @@ func TestStaleTail(t *testing.T) {
 		check(t, w.Group(1).CutBelow(last-min(last, 2)))
 		images, err := openImages(m, "/wal", m.Open)
 		check(t, err)
-		c, _ := newChain(images)
+		c, _ := newChain(images, math.MaxUint64)
 		e, err := c.walk(func(link, *drainImage) error { return nil })
 		check(t, err)
 		stale = strings.Contains(e.problem.Text, "drain of segment")

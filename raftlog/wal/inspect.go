@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"time"
 
 	"nyala/store/vfs"
@@ -19,7 +21,7 @@ func Dump(fsys vfs.FS, dir string, out io.Writer) error {
 		return err
 	}
 	defer closeImages(images)
-	c, problem := newChain(images)
+	c, problem := newChain(images, math.MaxUint64)
 	if problem != nil {
 		fmt.Fprintln(out, problem.Error())
 	}
@@ -112,7 +114,7 @@ func Check(fsys vfs.FS, dir string) ([]Problem, error) {
 		return nil, err
 	}
 	defer closeImages(images)
-	c, problem := newChain(images)
+	c, problem := newChain(images, math.MaxUint64)
 	if problem != nil {
 		return []Problem{*problem}, nil
 	}
@@ -127,40 +129,17 @@ func Check(fsys vfs.FS, dir string) ([]Problem, error) {
 		}
 		problems = append(problems, more...)
 	}
-	first, err := c.verdict()
-	if err != nil {
+	// What Open would refuse the log for, if it is not among them.
+	var first Problem
+	if _, _, _, err := readLog(images); errors.As(err, &first) {
+		known := func(p Problem) bool { return p.File == first.File && p.Offset == first.Offset }
+		if !slices.ContainsFunc(problems, known) {
+			problems = append(problems, first)
+		}
+	} else if err != nil {
 		return nil, err
 	}
-	for _, p := range problems {
-		if first != nil && p.File == first.File && p.Offset == first.Offset {
-			first = nil
-		}
-	}
-	if first != nil {
-		problems = append(problems, *first)
-	}
 	return problems, nil
-}
-
-// verdict returns the problem for which Open would refuse the log, nil if it would not.
-func (c *chain) verdict() (*Problem, error) {
-	var err error
-	if c.newest == nil {
-		_, err = c.judge(nil)
-	} else {
-		r := &replay{groups: map[uint64]*replayed{}}
-		var e *ending
-		if e, err = c.walk(r.drain); err == nil {
-			if _, err = c.judge(e); err == nil {
-				err = r.check(c)
-			}
-		}
-	}
-	var p Problem
-	if errors.As(err, &p) {
-		return &p, nil
-	}
-	return nil, err
 }
 
 // check reads all drains of a segment, also behind those that are damaged, and returns the damage.

@@ -61,7 +61,7 @@ type simulation struct {
 
 func (s *simulation) fail(format string, args ...any) {
 	s.t.Helper()
-	tail := s.trace[max(0, len(s.trace)-25):]
+	tail := s.trace[max(0, len(s.trace)-75):]
 	for _, line := range tail {
 		s.t.Log(line)
 	}

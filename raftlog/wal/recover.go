@@ -29,40 +29,20 @@ func (w *WAL) load(images []*image) error {
 		n, _ := slotNumber(img.name)
 		w.mu.nextSlot = max(w.mu.nextSlot, n)
 	}
-	c, problem := newChain(images)
-	if problem != nil {
-		return *problem
-	}
-	if c.newest == nil {
-		if _, err := c.judge(nil); err != nil {
-			return err
-		}
-		w.mu.freed = slotsOf(images)
-		return nil
-	}
-	r := &replay{groups: map[uint64]*replayed{}}
-	e, err := c.walk(r.drain)
+	c, e, r, err := readLog(images)
 	if err != nil {
 		return err
 	}
-	leftover, err := c.judge(e)
-	if err != nil {
-		return err
-	}
-	if err := r.check(c); err != nil {
-		return err
-	}
-	cut := e.position < len(c.live)-1
-	if !cut {
+	if c.newest != nil {
 		r.segmentOf(c.live[len(c.live)-1]) // it may have no drain yet
 	}
 	w.adopt(r)
 	w.writer.number, w.writer.sequence, w.mu.durable = c.maxNumber(), e.last, e.last
-	w.writer.switchNow, w.writer.proved = leftover || cut, r.proved
-	if err := w.settle(c, e, cut); err != nil {
+	w.writer.switchNow, w.writer.proved = e.leftover || c.cut, r.proved
+	if err := w.settle(c, e); err != nil {
 		return err
 	}
-	w.shareOut(c, cut)
+	w.shareOut(c)
 	return nil
 }
 
@@ -88,8 +68,8 @@ func (w *WAL) adopt(r *replay) {
 // only. The last drain and the newest header are written again first, as they are, because a sync
 // of the old process may have failed, and then the page cache calls clean what is not on the disk.
 // Writing the same bytes over themselves harms nothing, wherever the power goes.
-func (w *WAL) settle(c *chain, e *ending, cut bool) error {
-	if !cut {
+func (w *WAL) settle(c *chain, e *ending) error {
+	if c.newest != nil {
 		if err := rewrite(c.newest.slot, 0, c.newest.header.size()); err != nil {
 			return err
 		}
@@ -124,7 +104,7 @@ func rewrite(s *slot, off, n int64) error {
 
 // shareOut gives each file its use: live segments, the current one, spares. After a cut the
 // newest header on disk still lists files that are not live any more: they wait for the next one.
-func (w *WAL) shareOut(c *chain, cut bool) {
+func (w *WAL) shareOut(c *chain) {
 	if n := len(w.mu.segments); n > 0 {
 		w.writer.segment = w.mu.segments[n-1]
 	}
@@ -135,7 +115,7 @@ func (w *WAL) shareOut(c *chain, cut bool) {
 	for _, img := range c.images {
 		switch {
 		case inUse[img.slot]:
-		case cut:
+		case c.cut:
 			w.writer.quarantine = append(w.writer.quarantine, img.slot)
 		case img.size == w.opts.SegmentBytes && len(w.mu.spares) < w.opts.SpareSegments:
 			w.mu.spares = append(w.mu.spares, img.slot)
@@ -143,12 +123,4 @@ func (w *WAL) shareOut(c *chain, cut bool) {
 			w.mu.freed = append(w.mu.freed, img.slot)
 		}
 	}
-}
-
-func slotsOf(images []*image) []*slot {
-	var slots []*slot
-	for _, img := range images {
-		slots = append(slots, img.slot)
-	}
-	return slots
 }

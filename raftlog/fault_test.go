@@ -1,0 +1,253 @@
+package raftlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"nyala/store/vfs"
+)
+
+// TestHungLeaderDisk: the disk of the leader hangs; the WAL's deadline costs it the leadership, and the node
+// its place until it is restarted.
+func TestHungLeaderDisk(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		w.writes(5)
+		free := make(chan struct{})
+		l.faults.Add(vfs.Rule{Op: vfs.OpSync, Hang: free})
+		begin := time.Now()
+		w.wg.Go(func() { w.write(l, 10*time.Second) })
+		other := w.otherLeader(l)
+		if took := time.Since(begin); took > 3*time.Second {
+			t.Errorf("a new leader after %v", took)
+		}
+		if err := w.write(other, time.Second); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-l.log.Done():
+		case <-time.After(5 * time.Second):
+			t.Error("the node with the hung disk does not say so")
+		}
+		if err := l.log.Err(); err == nil {
+			t.Error("no error of the failed node")
+		}
+		if _, err := l.group().Propose(t.Context(), command("x")); err == nil {
+			t.Error("a failed node takes proposals")
+		}
+		close(free)
+		l.crash(1)
+		l.up(nil)
+		w.writes(1)
+		w.finish()
+	})
+}
+
+// TestUnreadableEntry: an entry that cannot be read stops its group, and not the process.
+func TestUnreadableEntry(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		n := w.add("n1")
+		n.up(w.members(true, n))
+		w.waitLeader()
+		w.writes(200)
+		n.stop()
+		// Nothing is cached after a restart: the replay reads.
+		if err := n.tryUpBroken(); err == nil {
+			g := n.group()
+			if !w.until(10*time.Second, func() bool { return g.Err() != nil && g.Status().State == "Shutdown" }) {
+				t.Errorf("group goes on: %s", w.describe())
+			}
+		} else {
+			t.Logf("does not start: %v", err) // as good
+		}
+		n.stop()
+		w.wg.Wait()
+	})
+}
+
+// tryUpBroken starts the node with reads of the WAL that fail from some time on.
+func (n *node) tryUpBroken() error {
+	if err := n.tryUp(nil); err != nil {
+		return err
+	}
+	n.faults.Add(vfs.Rule{Op: vfs.OpRead, Path: "data/wal/*", Err: errors.New("unreadable")})
+	return nil
+}
+
+// TestProposeErrors: what callers are told.
+func TestProposeErrors(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		w.writes(3)
+		f := w.follower(l)
+		for _, bad := range [][]byte{nil, make([]byte, entryBytesMax+1)} {
+			if _, err := l.group().Propose(t.Context(), bad); err == nil {
+				t.Errorf("an entry of %d bytes is taken", len(bad))
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := l.group().Propose(ctx, command("a")); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+			t.Errorf("propose with a dead context: %v, want ErrUnavailable", err)
+		}
+		// A leader that is cut off: unknown until its lease ends, unavailable after that.
+		w.net.Isolate(l.name)
+		if err := w.write(l, 100*ms); !errors.Is(err, ErrUnknown) {
+			t.Errorf("write on a cut-off leader: %v, want ErrUnknown", err)
+		}
+		if err := w.write(l, 5*time.Second); !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("write on a cut-off leader: %v", err)
+		}
+		if err := w.write(l, 5*time.Second); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("write on a deposed leader: %v, want ErrUnavailable", err)
+		}
+		w.net.Rejoin(l.name)
+		w.writes(1)
+		// Forwarded, and the answer does not come.
+		l = w.waitLeader()
+		if f = w.follower(l); !w.until(5*time.Second, func() bool { name, ok := f.group().Leader(); return ok && name == l.name }) {
+			t.Fatal(w.describe())
+		}
+		w.write(f, time.Second)
+		w.net.Block(l.name, f.name)
+		if err := w.write(f, 100*ms); !errors.Is(err, ErrUnknown) {
+			t.Errorf("forwarded write without an answer: %v, want ErrUnknown", err)
+		}
+		w.net.Unblock(l.name, f.name)
+		g := l.group()
+		l.log.StopGroup(7)
+		if _, err := g.Propose(t.Context(), command("b")); err == nil {
+			t.Error("a stopped group takes proposals")
+		}
+		w.finish()
+	})
+}
+
+// TestProposeAgain: memory whose first proposal may still be under way is not stamped in place.
+func TestProposeAgain(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		w.writes(3)
+		data := command("again")
+		w.net.Isolate(l.name)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*ms)
+		defer cancel()
+		if _, err := l.group().Propose(ctx, data); !errors.Is(err, ErrUnknown) {
+			t.Fatalf("propose: %v, want ErrUnknown", err)
+		}
+		w.net.Rejoin(l.name)
+		w.writes(1)
+		stamped := bytes.Clone(data)
+		if _, err := w.waitLeader().group().Propose(t.Context(), data); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(data, stamped) {
+			t.Error("the second proposal stamped the memory of the first")
+		}
+		w.truth.mu.Lock()
+		delete(w.truth.mu.acked, "again")
+		w.truth.mu.Unlock()
+		w.finish()
+	})
+}
+
+// TestBigEntries: over a slow link large entries arrive whole, and do not cost the leadership.
+func TestBigEntries(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.net.SetBandwidth(4 << 20) // an entry takes two seconds, ten heartbeat time limits
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		term := l.group().Status().Term
+		for i := range 3 {
+			data := append(command(fmt.Sprintf("big%d", i)), bytes.Repeat([]byte{7}, 8<<20)...)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			result, err := w.nodes[i].group().Propose(ctx, data)
+			cancel()
+			if err != nil || len(result) != 8 || binary.LittleEndian.Uint64(result) == 0 {
+				t.Fatalf("big entry from %s: %x, %v", w.nodes[i].name, result, err)
+			}
+		}
+		if got := l.group().Status().Term; got != term {
+			t.Errorf("term went from %d to %d under big entries", term, got)
+		}
+		if !w.until(30*time.Second, func() bool { return w.nodes[0].caughtUp(l) && w.nodes[1].caughtUp(l) && w.nodes[2].caughtUp(l) }) {
+			t.Error(w.describe())
+		}
+		w.finish()
+	})
+}
+
+// TestWatchdog: a follower that is in contact and gets nothing, because this leader's log store does not serve it
+// (rule 6 taken away), costs the leader its place.
+func TestWatchdog(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.test = without(6)
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		w.writes(30)
+		l.machine.checkpoint(0)
+		w.until(5*time.Second, func() bool { return l.group().Status().First > 20 })
+		n := w.add("n4")
+		n.up(nil)
+		if err := l.group().AddNonvoter(t.Context(), n.member(false)); err != nil {
+			t.Fatal(err)
+		}
+		if !w.until(20*time.Second, func() bool { return n.caughtUp(w.waitLeader()) }) {
+			t.Errorf("the follower stays stuck: %s", w.describe())
+		}
+		if l.log.Stats().Transfers != 1 || w.leader() == l {
+			t.Errorf("%d transfers by the watchdog, want 1", l.log.Stats().Transfers)
+		}
+		w.finish()
+	})
+}
+
+// TestManyGroups: heartbeats of all groups to a peer share frames, and groups fail over independently.
+func TestManyGroups(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.groups = nil
+		for id := range GroupID(30) {
+			w.groups = append(w.groups, id+1)
+		}
+		w.boot("n1", "n2", "n3")
+		led := func() (count int) {
+			for _, n := range w.nodes {
+				if n.log != nil {
+					count += n.log.Stats().Leaders
+				}
+			}
+			return count
+		}
+		if !w.until(20*time.Second, func() bool { return led() == 30 }) {
+			t.Fatalf("%d groups have a leader", led())
+		}
+		w.writes(5)
+		for _, n := range w.nodes {
+			if peers := n.log.Stats().Peers; peers > 2 {
+				t.Errorf("%s has %d connections", n.name, peers)
+			}
+		}
+		w.nodes[0].crash(0.5)
+		if !w.until(20*time.Second, func() bool { return led() == 30 }) {
+			t.Errorf("%d groups have a leader after a crash", led())
+		}
+		w.nodes[0].up(nil)
+		w.writes(1)
+		w.finish()
+	})
+}
