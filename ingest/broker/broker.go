@@ -3,71 +3,114 @@ package broker
 import (
 	"fmt"
 	"net"
-	"strings"
-	"sync"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Options of a Broker.
+// Options of a Broker; the zero value is one broker on a free port without topics.
 type Options struct {
-	Address    string // host:port; empty means a free port of the loopback interface
-	Topic      string
-	Partitions int
-	// Held makes consumers wait for their first record until Release, so that a measurement can begin with
-	// everything in place.
-	Held bool
+	Brokers    int                                                 // 0 means 1
+	Ports      []int                                               // one per broker; empty means free ones
+	Partitions int                                                 // of each topic; 0 means 1
+	Topics     []string                                            // made at the start
+	Folder     string                                              // records survive a restart in it; empty means memory only
+	Listen     func(network, address string) (net.Listener, error) // nil means net.Listen
 }
 
-// Broker is a Kafka broker of one node and one topic that keeps all records in memory, for ever.
+// Broker is a running Kafka cluster in this process.
 type Broker struct {
-	cluster *kfake.Cluster
-	open    func() // lets fetches go
+	cluster    *kfake.Cluster
+	partitions int
 }
 
-// Start starts a broker. An address that is taken is an error.
+// batchBytesMax lets a producer send batches as large as a real cluster is often configured for.
+const batchBytesMax = 20_000_000
+
+// Start runs a cluster. Close it in the end.
 func Start(o Options) (*Broker, error) {
-	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(int32(o.Partitions), o.Topic)}
-	if o.Address != "" {
-		// kfake chooses its port itself or listens at a port of the loopback interface; the address is ours.
-		opts = append(opts, kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, o.Address) }))
+	o.Brokers, o.Partitions = max(o.Brokers, 1), max(o.Partitions, 1)
+	opts := []kfake.Opt{
+		kfake.NumBrokers(o.Brokers),
+		kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(batchBytesMax)}),
+	}
+	if len(o.Topics) > 0 {
+		opts = append(opts, kfake.SeedTopics(int32(o.Partitions), o.Topics...))
+	}
+	if len(o.Ports) > 0 {
+		opts = append(opts, kfake.Ports(o.Ports...))
+	}
+	if o.Folder != "" {
+		opts = append(opts, kfake.DataDir(o.Folder))
+	}
+	if o.Listen != nil {
+		opts = append(opts, kfake.ListenFn(o.Listen))
 	}
 	cluster, err := kfake.NewCluster(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("broker: listening at %q: %w", o.Address, err)
+		return nil, fmt.Errorf("broker: start: %w", err)
 	}
-	b := &Broker{cluster: cluster, open: func() {}}
-	if o.Held {
-		b.hold()
-	}
-	return b, nil
+	return &Broker{cluster: cluster, partitions: o.Partitions}, nil
 }
 
-// hold makes every fetch wait until open is called.
-func (b *Broker) hold() {
-	released := make(chan struct{})
-	b.open = sync.OnceFunc(func() { close(released) })
-	b.cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-		select {
-		case <-released:
-			return nil, nil, false // not kept: later fetches come here no more
-		default:
-		}
-		b.cluster.KeepControl()
-		b.cluster.SleepControl(func() { <-released })
-		return nil, nil, false
-	})
+// Addresses is where the brokers listen.
+func (b *Broker) Addresses() []string { return b.cluster.ListenAddrs() }
+
+// Close ends the cluster.
+func (b *Broker) Close() { b.cluster.Close() }
+
+// CreateTopic makes one more topic; partitions 0 means as many as the first ones have.
+func (b *Broker) CreateTopic(name string, partitions int) error {
+	if partitions == 0 {
+		partitions = b.partitions
+	}
+	if err := b.cluster.CreateTopic(name, int32(partitions), nil); err != nil {
+		return fmt.Errorf("broker: topic %s: %w", name, err)
+	}
+	return nil
 }
 
-// Release lets consumers read; it may be called more than once.
-func (b *Broker) Release() { b.open() }
+// DeleteTopic deletes a topic; made again under its name it is another one.
+func (b *Broker) DeleteTopic(name string) error {
+	if err := b.cluster.DeleteTopic(name); err != nil {
+		return fmt.Errorf("broker: topic %s: %w", name, err)
+	}
+	return nil
+}
 
-// Address is where the broker listens.
-func (b *Broker) Address() string { return strings.Join(b.cluster.ListenAddrs(), ",") }
+// DeleteRecords removes the records of a partition below an offset, as retention does.
+func (b *Broker) DeleteRecords(topic string, partition int32, below int64) error {
+	if err := b.cluster.DeleteRecords(topic, partition, below); err != nil {
+		return fmt.Errorf("broker: topic %s partition %d: %w", topic, partition, err)
+	}
+	return nil
+}
 
-// Close ends the broker, and what it kept is gone.
-func (b *Broker) Close() {
-	b.open()
-	b.cluster.Close()
+// MoveLeader makes another broker the leader of a partition.
+func (b *Broker) MoveLeader(topic string, partition, broker int32) error {
+	if err := b.cluster.MoveTopicPartition(topic, partition, broker); err != nil {
+		return fmt.Errorf("broker: topic %s partition %d: %w", topic, partition, err)
+	}
+	return nil
+}
+
+// End is the offset behind the last record of a partition, -1 when there is no such partition.
+func (b *Broker) End(topic string, partition int32) int64 {
+	info := b.cluster.PartitionInfo(topic, partition)
+	if info == nil {
+		return -1
+	}
+	return info.HighWatermark
+}
+
+// Commit is a group's commit of a partition, -1 when it has none.
+func (b *Broker) Commit(group, topic string, partition int32) int64 {
+	info := b.cluster.GroupInfo(group)
+	if info == nil {
+		return -1
+	}
+	if c, ok := info.Commits[topic][partition]; ok {
+		return c.Offset
+	}
+	return -1
 }

@@ -2,162 +2,106 @@ package broker
 
 import (
 	"context"
-	"math"
-	"sync/atomic"
+	"encoding/json"
+	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-func start(t *testing.T, o Options) *Broker {
-	t.Helper()
-	b, err := Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Close)
-	return b
-}
-
-// consume reads n records of the topic t.
-func consume(t *testing.T, b *Broker, n int) (records []*kgo.Record) {
-	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Address()), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for len(records) < n {
-		fetches := c.PollFetches(t.Context())
-		if err := fetches.Err(); err != nil {
+// TestProduce produces at a rate for a while and reads everything back.
+func TestProduce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network kfake.VirtualNetwork
+		b, err := Start(Options{Brokers: 2, Ports: []int{9092, 9093}, Partitions: 3, Topics: []string{"events"}, Listen: network.Listen})
+		if err != nil {
 			t.Fatal(err)
 		}
-		records = append(records, fetches.Records()...)
-	}
-	return records
-}
-
-func TestLoadedEventsComeInTurn(t *testing.T) {
-	b := start(t, Options{Topic: "t", Partitions: 2})
-	const n = 2*runLength + 10
-	size, err := Load(t.Context(), ProducerOptions{Address: b.Address(), Topic: "t"}, 2, n, NewGenerator(1, 1e15, 20, 0), func(int64) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if mean := float64(size) / n; math.Abs(mean-273) > 5 {
-		t.Errorf("%.1f bytes an event, want about 273", mean)
-	}
-	want, got := map[int32][]string{}, map[int32]int{}
-	g := NewGenerator(1, 1e15, 20, 0)
-	var e Event
-	for i := range n {
-		g.Next(&e)
-		p := int32(i / runLength % 2)
-		want[p] = append(want[p], string(e.AppendJSON(nil)))
-	}
-	for _, r := range consume(t, b, n) {
-		if w := want[r.Partition][r.Offset]; string(r.Value) != w {
-			t.Fatalf("partition %d offset %d: got %s, want %s", r.Partition, r.Offset, r.Value, w)
+		defer b.Close()
+		p, err := NewProducer(ProducerOptions{Brokers: b.Addresses(), Dial: network.DialContext, Topic: "events", Partitions: 3, Codec: "none"})
+		if err != nil {
+			t.Fatal(err)
 		}
-		got[r.Partition]++
-	}
-	if got[0] != runLength+10 || got[1] != runLength {
-		t.Errorf("got %v", got)
-	}
-}
-
-func TestPacerSaysWhereEachEventIs(t *testing.T) {
-	b := start(t, Options{Topic: "t", Partitions: 3})
-	producer, err := NewProducer(ProducerOptions{Address: b.Address(), Topic: "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer producer.Close()
-	var acked [3][]string // kgo calls back from one goroutine for a partition
-	p := Pacer{Producer: producer, Generator: NewGenerator(1, 0, 1, 0), Partitions: 3, Rate: 1e6,
-		Acked: func(partition int32, offset int64, e *Event) {
-			if offset != int64(len(acked[partition])) {
-				t.Errorf("partition %d: offset %d comes %d-th", partition, offset, len(acked[partition]))
+		defer p.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := p.Run(ctx, 0, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Run(context.Background(), 500, 0); err != nil {
+			t.Fatal(err)
+		}
+		n := p.Acked()
+		if n < 5300 || n > 5500 || n != p.Produced() {
+			t.Errorf("%d events acknowledged of %d, want about 5500", n, p.Produced())
+		}
+		total := int64(0)
+		for partition := range int32(3) {
+			total += b.End("events", partition)
+		}
+		if total != n {
+			t.Errorf("the log has %d events, want %d", total, n)
+		}
+		ids := readIDs(t, b, network.DialContext, int(n))
+		for id := int64(1); id <= n; id++ {
+			if !ids[id] {
+				t.Fatalf("event %d is missing", id)
 			}
-			acked[partition] = append(acked[partition], string(e.AppendJSON(nil)))
-		}}
-	if err := p.Run(t.Context(), 3000); err != nil {
-		t.Fatal(err)
-	}
-	if p.Produced() != 3000 {
-		t.Fatalf("%d produced, want 3000", p.Produced())
-	}
-	for _, r := range consume(t, b, 3000) {
-		if w := acked[r.Partition][r.Offset]; string(r.Value) != w {
-			t.Fatalf("partition %d offset %d: got %s, want %s", r.Partition, r.Offset, r.Value, w)
 		}
-	}
+		if err := b.DeleteRecords("events", 0, 10); err != nil {
+			t.Error(err)
+		}
+		if err := b.CreateTopic("more", 0); err != nil || b.End("more", 2) != 0 || b.End("more", 3) != -1 {
+			t.Errorf("topic more: %v", err)
+		}
+		if b.Commit("nobody", "events", 0) != -1 {
+			t.Error("a commit of nobody")
+		}
+	})
 }
 
-func TestPacerEndsWithItsContext(t *testing.T) {
-	b := start(t, Options{Topic: "t", Partitions: 1})
-	producer, err := NewProducer(ProducerOptions{Address: b.Address(), Topic: "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer producer.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	p := Pacer{Producer: producer, Generator: NewGenerator(1, 0, 1, 0), Partitions: 1, Rate: 100_000}
-	p.Acked = func(_ int32, offset int64, _ *Event) {
-		if offset == 100 {
-			cancel()
-		}
-	}
-	if err := p.Run(ctx, math.MaxInt64); err != nil {
-		t.Fatal(err)
-	}
-	if got := consume(t, b, int(p.Produced())); int64(len(got)) != p.Produced() {
-		t.Errorf("%d records, %d acknowledged", len(got), p.Produced())
-	}
-}
-
-func TestHeldBrokerGivesNothingBeforeItsRelease(t *testing.T) {
-	b := start(t, Options{Topic: "t", Partitions: 1, Held: true})
-	if _, err := Load(t.Context(), ProducerOptions{Address: b.Address(), Topic: "t"}, 1, 10, NewGenerator(1, 0, 1, 0), func(int64) {}); err != nil {
-		t.Fatal(err)
-	}
-	asked := make(fetchHook, 1)
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Address()), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.WithHooks(asked))
+func readIDs(t *testing.T, b *Broker, dial func(context.Context, string, string) (net.Conn, error), n int) map[int64]bool {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.Dialer(dial), kgo.ConsumeTopics("events"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	var released atomic.Bool
-	early := make(chan bool)
-	go func() {
-		c.PollFetches(t.Context())
-		early <- !released.Load()
-	}()
-	<-asked
-	released.Store(true)
-	b.Release()
-	if <-early {
-		t.Error("a held broker gave records")
+	ids := map[int64]bool{}
+	for len(ids) < n {
+		c.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
+			var e struct {
+				ID      int64  `json:"event_id"`
+				Session string `json:"session"`
+			}
+			if err := json.Unmarshal(r.Value, &e); err != nil || len(e.Session) != 36 || ids[e.ID] {
+				t.Fatalf("event %s: %v", r.Value, err)
+			}
+			ids[e.ID] = true
+		})
+	}
+	return ids
+}
+
+// TestEventSize holds the events against the reference: 274 bytes on average.
+func TestEventSize(t *testing.T) {
+	g := NewGenerator(1, 1_795_000_000_000_000, 20, 0)
+	bytes := 0
+	var e Event
+	for range 10_000 {
+		g.Next(&e)
+		bytes += len(e.AppendJSON(nil))
+	}
+	if mean := float64(bytes) / 10_000; mean < 270 || mean > 278 {
+		t.Errorf("events have %.1f bytes on average, want about 274", mean)
 	}
 }
 
-// fetchHook tells when a client has asked for records.
-type fetchHook chan struct{}
-
-func (h fetchHook) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
-	if key == int16(kmsg.Fetch) {
-		select {
-		case h <- struct{}{}:
-		default:
-		}
-	}
-}
-
-func TestTakenAddressIsRefused(t *testing.T) {
-	b := start(t, Options{Topic: "t", Partitions: 1})
-	if _, err := Start(Options{Address: b.Address(), Topic: "t", Partitions: 1}); err == nil {
-		t.Error("two brokers at one address")
+func TestUnknownCodec(t *testing.T) {
+	if _, err := NewProducer(ProducerOptions{Codec: "rot13"}); err == nil {
+		t.Error("codec rot13 was accepted")
 	}
 }

@@ -2,180 +2,169 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
+	"net"
 	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// ProducerOptions say where to and how a Producer produces.
+// ProducerOptions of a Producer.
 type ProducerOptions struct {
-	Address     string
-	Topic       string
-	Linger      time.Duration // how long a batch may wait to become larger; 0 means not at all
-	BufferedMax int           // records that may be without an answer; 0 means 50,000
+	Brokers    []string
+	Dial       func(ctx context.Context, network, address string) (net.Conn, error) // nil means the ordinary way
+	Topic      string
+	Partitions int    // of the topic; events go to them in turn
+	Run        int    // consecutive events to the same partition; 0 means 1
+	Codec      string // none, lz4 (the default), snappy, zstd, gzip
+	Seed       uint64
+	FirstID    int64         // ids of events begin behind this
+	Start      time.Time     // event time of the first one; zero means that event times follow the clock
+	Step       time.Duration // between events' times when Start is given; 0 means 20 µs
+	Linger     time.Duration // 0 means 5 ms
 }
 
-// Producer produces to chosen partitions with acks of all replicas, idempotently: within a partition,
-// records get consecutive offsets in the order of Produce.
+// Producer sends reference events. One goroutine may call Run at a time; the counts may be read by any.
 type Producer struct {
-	client *kgo.Client
+	options   ProducerOptions
+	client    *kgo.Client
+	generator *Generator
+	next      int64
+	produced  atomic.Int64
+	acked     atomic.Int64
+	bytes     atomic.Int64
+	failed    atomic.Pointer[error]
 }
 
-// NewProducer makes a producer; it connects when something is produced.
+// NewProducer connects lazily. Close it in the end.
 func NewProducer(o ProducerOptions) (*Producer, error) {
-	if o.BufferedMax == 0 {
-		o.BufferedMax = 50_000
+	o.Partitions, o.Run = max(o.Partitions, 1), max(o.Run, 1)
+	if o.Step == 0 {
+		o.Step = 20 * time.Microsecond
 	}
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(o.Address), kgo.ClientID("nyala-producer"), kgo.DefaultProduceTopic(o.Topic),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression()), kgo.ProducerLinger(o.Linger), kgo.MaxBufferedRecords(o.BufferedMax),
-	)
+	if o.Linger == 0 {
+		o.Linger = 5 * time.Millisecond
+	}
+	codec, err := codecOf(o.Codec)
+	if err != nil {
+		return nil, err
+	}
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(o.Brokers...), kgo.DefaultProduceTopic(o.Topic), kgo.ProducerBatchCompression(codec),
+		kgo.ProducerLinger(o.Linger), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(100_000),
+		kgo.ClientID("nyala-producer"), kgo.DisableClientMetrics(),
+	}
+	if o.Dial != nil {
+		opts = append(opts, kgo.Dialer(o.Dial))
+	}
+	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("broker: producer: %w", err)
 	}
-	return &Producer{client}, nil
+	p := &Producer{options: o, client: client}
+	p.generator = NewGenerator(o.Seed, o.Start.UnixMicro(), o.Step.Microseconds(), o.FirstID)
+	return p, nil
 }
 
-// Produce sends a value to a partition. It waits when too much is without an answer. acked is called with the
-// record's offset, in the order of offsets for each partition, or with an error; it must not block. value must
-// not be changed before.
-func (p *Producer) Produce(ctx context.Context, partition int32, value []byte, acked func(offset int64, err error)) {
-	p.client.Produce(ctx, &kgo.Record{Partition: partition, Value: value}, func(r *kgo.Record, err error) { acked(r.Offset, err) })
-}
-
-// Flush waits until everything has its answer.
-func (p *Producer) Flush(ctx context.Context) error {
-	if err := p.client.Flush(ctx); err != nil {
-		return fmt.Errorf("broker: producer: %w", err)
+func codecOf(name string) (kgo.CompressionCodec, error) {
+	switch name {
+	case "", "lz4":
+		return kgo.Lz4Compression(), nil
+	case "none":
+		return kgo.NoCompression(), nil
+	case "snappy":
+		return kgo.SnappyCompression(), nil
+	case "zstd":
+		return kgo.ZstdCompression(), nil
+	case "gzip":
+		return kgo.GzipCompression(), nil
 	}
-	return nil
+	return kgo.CompressionCodec{}, fmt.Errorf("broker: codec %q is unknown, want none, lz4, snappy, zstd or gzip", name)
 }
 
-// Close ends the producer; what has no answer gets an error.
+// Close ends the client; what is not acknowledged by then is lost.
 func (p *Producer) Close() { p.client.Close() }
 
-// runLength is how many records in a row Load gives to one partition, about a batch.
-const runLength = 4000
+// Produced is the number of events handed to the client, Acked those that are in the log, and Bytes the length of
+// the values handed over.
+func (p *Producer) Produced() int64 { return p.produced.Load() }
 
-// Load produces n events of a generator as fast as it can, in runs to one partition after the other, and
-// returns the bytes of their values once all are acknowledged. Batches are compressed with lz4.
-func Load(ctx context.Context, o ProducerOptions, partitions int, n int64, g *Generator, progress func(done int64)) (bytes int64, err error) {
-	o.Linger, o.BufferedMax = 20*time.Millisecond, 200_000
-	p, err := NewProducer(o)
-	if err != nil {
-		return 0, err
-	}
-	defer p.Close()
-	var failed firstError
-	var e Event
-	for i := range n {
-		if i%runLength == 0 {
-			if err := failed.get(); err != nil {
-				return bytes, err
-			}
-			progress(i)
+// Acked is the number of events that the broker has acknowledged.
+func (p *Producer) Acked() int64 { return p.acked.Load() }
+
+// Bytes is the length of all values produced.
+func (p *Producer) Bytes() int64 { return p.bytes.Load() }
+
+// Run produces count events (0: without end) at rate a second (0: as fast as it goes) until ctx is done, and
+// waits until all that it produced are acknowledged. The error is that of a lost event; ctx being done is none.
+func (p *Producer) Run(ctx context.Context, count, rate int64) error {
+	begin := time.Now()
+	for n := int64(0); count == 0 || n < count; {
+		due := int64(runMax)
+		if rate > 0 {
+			due = int64(time.Since(begin).Seconds()*float64(rate)) - n
 		}
-		g.Next(&e)
-		value := e.AppendJSON(make([]byte, 0, 288))
-		bytes += int64(len(value))
-		p.Produce(ctx, int32(i/runLength%int64(partitions)), value, func(_ int64, err error) { failed.set(err) })
+		if count > 0 {
+			due = min(due, count-n)
+		}
+		for range due {
+			if ctx.Err() != nil {
+				return p.flush()
+			}
+			p.one()
+			n++
+		}
+		if rate > 0 && !wait(ctx, tick) || ctx.Err() != nil {
+			break
+		}
 	}
-	if err := errors.Join(p.Flush(ctx), failed.get()); err != nil {
-		return bytes, err
-	}
-	progress(n)
-	return bytes, nil
+	return p.flush()
 }
 
-// firstError keeps the first of many.
-type firstError struct{ err atomic.Pointer[error] }
+const (
+	runMax = 1000                  // events between looks at the clock when there is no rate
+	tick   = 10 * time.Millisecond // between bursts when there is one
+)
 
-func (f *firstError) set(err error) {
-	if err != nil {
-		err = fmt.Errorf("broker: producing: %w", err)
-		f.err.CompareAndSwap(nil, &err)
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
-func (f *firstError) get() error {
-	if err := f.err.Load(); err != nil {
-		return *err
+func (p *Producer) one() {
+	if p.options.Start.IsZero() {
+		p.generator.SetTime(time.Now().UnixMicro())
+	}
+	var e Event
+	p.generator.Next(&e)
+	value := e.AppendJSON(make([]byte, 0, 320))
+	partition := int32(p.next / int64(p.options.Run) % int64(p.options.Partitions))
+	p.next++
+	p.produced.Add(1)
+	p.bytes.Add(int64(len(value)))
+	p.client.Produce(context.Background(), &kgo.Record{Value: value, Partition: partition}, func(_ *kgo.Record, err error) {
+		if err != nil {
+			p.failed.CompareAndSwap(nil, &err)
+			return
+		}
+		p.acked.Add(1)
+	})
+}
+
+// flush waits for what is under way, with no end: the broker may be away for a while.
+func (p *Producer) flush() error {
+	if err := p.client.Flush(context.Background()); err != nil {
+		return fmt.Errorf("broker: producer: %w", err)
+	}
+	if err := p.failed.Load(); err != nil {
+		return fmt.Errorf("broker: producer: an event was lost: %w", *err)
 	}
 	return nil
-}
-
-// Pacer produces events at a steady rate, each with the present as its time, one partition after the other.
-type Pacer struct {
-	Producer   *Producer
-	Generator  *Generator
-	Partitions int
-	Rate       int // events a second
-	// Acked is called for each acknowledged event with where it is, in the order of offsets for each
-	// partition; nil: nobody asks. It must not block and not keep the event's memory.
-	Acked func(partition int32, offset int64, e *Event)
-
-	produced atomic.Int64
-}
-
-// tick is how often a Pacer catches up with its rate: often enough for records to come singly, not in bursts.
-const tick = 2 * time.Millisecond
-
-// Produced is the number of events acknowledged so far.
-func (p *Pacer) Produced() int64 { return p.produced.Load() }
-
-// Run produces until ctx is done or max events are sent, then waits for the last acknowledgement. A broker
-// that is too slow lowers the rate: what was missed is not made up for beyond a tenth of a second.
-func (p *Pacer) Run(ctx context.Context, max int64) error {
-	var failed firstError
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	last, due, sent := time.Now(), 0.0, int64(0)
-	for sent < max && failed.get() == nil {
-		select {
-		case <-ctx.Done():
-			max = sent
-			continue
-		case <-ticker.C:
-		}
-		now := time.Now()
-		due = min(due+now.Sub(last).Seconds()*float64(p.Rate), float64(p.Rate)/10+1)
-		last = now
-		for ; due >= 1 && sent < max; due-- {
-			p.send(ctx, int32(sent%int64(p.Partitions)), now.UnixMicro(), &failed)
-			sent++
-		}
-	}
-	// What is on its way is finished whatever ctx says: the caller counts on knowing what was produced.
-	return errors.Join(p.Producer.Flush(context.WithoutCancel(ctx)), failed.get())
-}
-
-// inFlight is an event on its way; pooled.
-type inFlight struct {
-	event Event
-	value []byte
-}
-
-var inFlights = sync.Pool{New: func() any { return &inFlight{value: make([]byte, 0, 320)} }}
-
-func (p *Pacer) send(ctx context.Context, partition int32, now int64, failed *firstError) {
-	f := inFlights.Get().(*inFlight)
-	p.Generator.SetTime(now)
-	p.Generator.Next(&f.event)
-	f.value = f.event.AppendJSON(f.value[:0])
-	p.Producer.Produce(context.WithoutCancel(ctx), partition, f.value, func(offset int64, err error) {
-		if err != nil {
-			failed.set(err)
-			return // the client may still hold the value
-		}
-		if p.Acked != nil {
-			p.Acked(partition, offset, &f.event)
-		}
-		p.produced.Add(1)
-		inFlights.Put(f)
-	})
 }
