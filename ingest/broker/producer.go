@@ -23,6 +23,9 @@ type ProducerOptions struct {
 	Start      time.Time     // event time of the first one; zero means that event times follow the clock
 	Step       time.Duration // between events' times when Start is given; 0 means 20 µs
 	Linger     time.Duration // 0 means 5 ms
+	// Acked is called for each acknowledged event with where it is, in the order of offsets within a partition, from
+	// several goroutines. It must not block. nil means that nobody asks.
+	Acked func(partition int32, offset int64, e *Event)
 }
 
 // Producer sends reference events. One goroutine may call Run at a time; the counts may be read by any.
@@ -149,10 +152,13 @@ func (p *Producer) one() {
 	p.next++
 	p.produced.Add(1)
 	p.bytes.Add(int64(len(value)))
-	p.client.Produce(context.Background(), &kgo.Record{Value: value, Partition: partition}, func(_ *kgo.Record, err error) {
+	p.client.Produce(context.Background(), &kgo.Record{Value: value, Partition: partition}, func(r *kgo.Record, err error) {
 		if err != nil {
 			p.failed.CompareAndSwap(nil, &err)
 			return
+		}
+		if p.options.Acked != nil {
+			p.options.Acked(r.Partition, r.Offset, &e)
 		}
 		p.acked.Add(1)
 	})

@@ -1,0 +1,45 @@
+package broker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func TestAckedSaysWhereEachEventIs(t *testing.T) {
+	b, err := Start(Options{Partitions: 3, Topics: []string{"t"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	const events = 3000
+	var acked [3][]string // kgo calls back in order for a partition
+	p, err := NewProducer(ProducerOptions{Brokers: b.Addresses(), Topic: "t", Partitions: 3, Linger: time.Millisecond,
+		Acked: func(partition int32, offset int64, e *Event) {
+			if offset != int64(len(acked[partition])) {
+				t.Errorf("partition %d: offset %d comes %d-th", partition, offset, len(acked[partition]))
+			}
+			acked[partition] = append(acked[partition], string(e.AppendJSON(nil)))
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Run(t.Context(), events, 0); err != nil {
+		t.Fatal(err)
+	}
+	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for n := 0; n < events; {
+		c.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
+			n++
+			if want := acked[r.Partition][r.Offset]; string(r.Value) != want {
+				t.Fatalf("partition %d offset %d: got %s, want %s", r.Partition, r.Offset, r.Value, want)
+			}
+		})
+	}
+}
