@@ -304,10 +304,10 @@ func (t *Tablet) write(p *batch.Parsed, r Result) (Result, error) {
 	base := m.rows
 	must(uint64(base)+uint64(n) < rowsMax, "store: tablet %d: a MemRowSet of %d rows", t.spec.ID, uint64(base)+uint64(n))
 	at, ts := m.footprint(), r.Timestamp
+	m.reserve(n)
 	m.keys.Append(&p.Batch, 0, n)
 	x := &t.scratch
 	x.hashes = hashKeys(m.keys, int(base), x.hashes[:0])
-	m.index.reserve(n)
 	x.sum += m.index.touch(x.hashes)
 	if err := t.findOlder(m.keys, int(base)); err != nil {
 		return r, err

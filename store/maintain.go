@@ -110,7 +110,7 @@ func (t *Tablet) leads() bool {
 
 // freeze proposes a Freeze of what s shows.
 func (t *Tablet) freeze(ctx context.Context, s *state) (Result, error) {
-	horizon := t.manager.options.Now().Add(-t.spec.History).UnixMicro()
+	horizon := t.manager.options.Now().Add(-max(t.spec.History, historyMin)).UnixMicro()
 	return t.propose(ctx, freezeCommand{horizon: horizon, after: s.lastFreeze}.entry())
 }
 

@@ -87,6 +87,9 @@ const tick = time.Second
 // slotsKept bounds the index tables kept for the next MemRowSets.
 const slotsKept = 4
 
+// historyMin is the shortest history there is: a read settles its time first and opens its scans then.
+const historyMin = time.Minute
+
 // NewManager makes a Manager without tablets.
 func NewManager(o ManagerOptions) (*Manager, error) {
 	if err := o.fill(); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"sync/atomic"
 
@@ -45,6 +46,14 @@ func newMemRowSet(s *schema.Schema, hint int, recycled []uint64) *memRowSet {
 		m.keys.Data = make([]byte, 0, hint*w)
 	}
 	return m
+}
+
+// reserve makes room for n more rows. Memory doubles, so that a row is moved about once.
+func (m *memRowSet) reserve(n int) {
+	if more := n * m.keys.Width; cap(m.keys.Data)-len(m.keys.Data) < more {
+		m.keys.Data = slices.Grow(m.keys.Data, max(more, len(m.keys.Data)))
+	}
+	m.index.reserve(n)
 }
 
 // batchOf returns the position of the batch that has the row.
