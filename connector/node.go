@@ -133,11 +133,11 @@ func (n *Node) open() (err error) {
 		return errors.Join(fmt.Errorf("connector: http address %s of node %s: %w", n.self.HTTP, o.Node, err), peers.Close())
 	}
 	n.serveHTTP(web)
-	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, "catalog"), Logger: n.log}); err != nil {
+	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, catalogDir), Logger: n.log}); err != nil {
 		return errors.Join(err, peers.Close())
 	}
 	n.tablets, err = store.NewManager(store.ManagerOptions{
-		FS: o.FS, Dir: path.Join(n.self.Data, "tablets"), MemoryBytes: o.Config.Node.MemoryBytes,
+		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: o.Config.Node.MemoryBytes,
 		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: time.Now,
 		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Durable: n.cutLog, Logger: n.log,
 	})
@@ -146,7 +146,7 @@ func (n *Node) open() (err error) {
 	}
 	n.raft, err = raftlog.Open(raftlog.Options{
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
-		FS: o.FS, Dir: path.Join(n.self.Data, "wal"), PageCache: o.Config.Node.Durability == configs.PageCache,
+		FS: o.FS, Dir: path.Join(n.self.Data, walDir), PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
 		Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
 	})

@@ -10,6 +10,9 @@ import (
 	"nyala/store/vfs"
 )
 
+// File is the name of the catalog's file in its directory.
+const File = fileName
+
 // Check reads the catalog's file in a directory and returns what is wrong with it. No file is no fault:
 // the node may not have saved yet.
 func Check(fsys vfs.FS, dir string) []error {
