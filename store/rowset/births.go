@@ -48,9 +48,10 @@ func (s *birthSet) slot(t int64) *uint32 {
 	}
 }
 
-func appendBirths(dst []byte, of []int64) []byte {
-	var set birthSet
-	ids := make([]uint64, len(of))
+// appendBirths appends the section; set and ids, one place a row, are scratch.
+func appendBirths(dst []byte, of []int64, set *birthSet, ids []uint64) []byte {
+	set.list = set.list[:0]
+	clear(set.slots)
 	last, id := of[0], set.id(of[0])
 	for i, t := range of {
 		if t != last {

@@ -196,6 +196,9 @@ func (o *columnOut) take(p *page, dict *batch.Column, rows []uint32, total int) 
 			o.values[(o.rows+i)>>3] |= bit(from.Values, int(r)) << ((o.rows + i) & 7)
 		}
 	case schema.Bytes:
+		if o.rows == 0 && from.Rows > 0 { // the mean of the first page, and a quarter: values then seldom move
+			o.values = make([]byte, 0, total*(len(from.Values)/from.Rows+1)*5/4+slack)
+		}
 		o.takeBytes(from, p, ids, rows)
 	case schema.Fixed8:
 		o.values = takeFixed[uint64](o.values, from.Values, ids, rows, run, w)

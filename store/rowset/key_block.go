@@ -60,16 +60,17 @@ func keyPart(b []byte, w int) uint64 {
 	return uint64(b[0])
 }
 
-// appendKeyBlock appends a block of keys that have the given widths; at(i) is key i of n.
-func appendKeyBlock(dst []byte, n int, widths []int, at func(i int) []byte) []byte {
-	if widths == nil {
-		return appendPrefixed(dst, n, at)
-	}
+// appendKeyParts appends a block of keys that lie one behind the other and have parts of the given widths.
+func appendKeyParts(dst, keys []byte, widths []int) []byte {
 	var values [keyBlockRows]uint64
-	off := 0
+	stride := 0
+	for _, w := range widths {
+		stride += w
+	}
+	n, off := len(keys)/stride, 0
 	for _, w := range widths {
 		for i := range n {
-			values[i] = keyPart(at(i)[off:], w)
+			values[i] = keyPart(keys[i*stride+off:], w)
 		}
 		dst = appendPart(dst, values[:n])
 		off += w
@@ -106,6 +107,7 @@ func appendPart(dst []byte, v []uint64) []byte {
 	return appendPacked(dst, v, width)
 }
 
+// appendPrefixed appends a block of keys of different lengths; at(i) is key i of n, and the keys before it stay.
 func appendPrefixed(dst []byte, n int, at func(i int) []byte) []byte {
 	start := len(dst)
 	var restarts []byte
@@ -208,7 +210,7 @@ func compareParts(parts []partReader, wants []uint64, i int) int {
 }
 
 // appendKey appends key i of a block of fixed widths.
-func appendKeyParts(dst []byte, parts []partReader, widths []int, i int) []byte {
+func appendKey(dst []byte, parts []partReader, widths []int, i int) []byte {
 	for k, w := range widths {
 		var be [8]byte
 		binary.BigEndian.PutUint64(be[:], parts[k].at(i))
@@ -305,7 +307,7 @@ func (b *keyBlock) each(fn func(i int, key []byte) error) error {
 		}
 		var key []byte
 		for i := range b.rows {
-			key = appendKeyParts(key[:0], parts, b.widths, i)
+			key = appendKey(key[:0], parts, b.widths, i)
 			if err := fn(i, key); err != nil {
 				return err
 			}

@@ -41,6 +41,8 @@ type keysWriter struct {
 	encoded []*batch.Keys // by batch; scratch
 	hashes  []uint64
 	birth   []int64
+	births  birthSet
+	block   []byte // keys of a block
 	filter  bloom.SplitBlockFilter
 }
 
@@ -80,7 +82,8 @@ func (w *keysWriter) write(f vfs.File, rows *Rows, parquet FileInfo, tail int64,
 	w.section = w.index(n, &keys)
 	put(sectionIndex, w.section)
 	put(sectionBlocks, w.blocks)
-	put(sectionBirths, appendBirths(w.section[:0], w.birth))
+	w.section = appendBirths(w.section[:0], w.birth, &w.births, w.hashes) // the hashes are in the filter
+	put(sectionBirths, w.section)
 	put(sectionPages, appendSums(w.section[:0], tail, sums))
 
 	lo, hi := keys.at(0), keys.at(n-1)
@@ -182,7 +185,15 @@ func (w *keysWriter) index(n int, keys *keyAt) []byte {
 	for b := range blocks {
 		from := b * keyBlockRows
 		start := len(w.blocks)
-		w.blocks = appendKeyBlock(w.blocks, min(keyBlockRows, n-from), w.widths, func(i int) []byte { return keys.at(from + i) })
+		if w.widths == nil {
+			w.blocks = appendPrefixed(w.blocks, min(keyBlockRows, n-from), func(i int) []byte { return keys.at(from + i) })
+		} else {
+			w.block = w.block[:0]
+			for i := from; i < min(from+keyBlockRows, n); i++ {
+				w.block = append(w.block, keys.at(i)...)
+			}
+			w.blocks = appendKeyParts(w.blocks, w.block, w.widths)
+		}
 		d = binary.LittleEndian.AppendUint64(d, uint64(start))
 		d = binary.LittleEndian.AppendUint32(d, uint32(len(firsts)))
 		d = binary.LittleEndian.AppendUint32(d, crc32.Checksum(w.blocks[start:], castagnoli))

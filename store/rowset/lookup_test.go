@@ -169,7 +169,7 @@ func TestKeyParts(t *testing.T) {
 func TestBirthsUntil(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		of := rapid.SliceOfN(rapid.Int64Range(-5, rapid.SampledFrom([]int64{-5, 3, 5000}).Draw(t, "most")), 1, 3000).Draw(t, "births")
-		d := appendBirths(nil, of)
+		d := appendBirths(nil, of, new(birthSet), make([]uint64, len(of)))
 		s, err := parseBirths(append(d, make([]byte, packedSlack)...)[:len(d)], len(of))
 		if err != nil {
 			t.Fatal(err)
