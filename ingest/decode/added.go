@@ -154,7 +154,6 @@ func (d *JSON) bareText(k *batch.ColumnBuilder, text []byte) Reason {
 func (d *JSON) tombstone(key []byte) Reason {
 	i := space(key, 0)
 	if i < len(key) && key[i] == '{' {
-		clear(d.seen)
 		next, reason := d.object(key, i, &d.key, 1)
 		if reason == "" {
 			if next = space(key, next); next != len(key) {

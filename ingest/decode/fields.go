@@ -1,7 +1,9 @@
 package decode
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -11,20 +13,51 @@ import (
 // predicted, and one comparison with its `"name":` replaces the search of the key's end and a map look-up.
 // A wrong guess costs that comparison and is learnt from.
 type node struct {
-	fields []field
-	index  map[string]int32
-	after  []int32 // after[f]: the field that last followed f; after[len(fields)]: the first one
+	fields   []field
+	patterns []pattern // of fields; apart, because this is all that most keys need
+	index    map[string]int32
+	after    []int32 // after[f]: the field that last followed f; after[len(fields)]: the first one
+}
+
+// pattern is a key as it is mostly written, `"name":`. Up to 16 bytes are compared as two words, which may overlap.
+type pattern struct {
+	head, mask uint64 // the first eight bytes, or as many as there are
+	tail       uint64 // the last eight bytes
+	size       int    // 0: the name needs escapes and has no pattern
+	leaf       int32  // the only column, or -1 where the field needs more care
+	text       string
+}
+
+func newPattern(text string, leaf int32) pattern {
+	p := pattern{size: len(text), leaf: leaf, text: text}
+	var b [8]byte
+	copy(b[:], text)
+	p.head = binary.LittleEndian.Uint64(b[:])
+	p.mask = 1<<(8*min(len(text), 8)) - 1
+	if len(text) >= 8 {
+		p.mask = math.MaxUint64
+		p.tail = binary.LittleEndian.Uint64([]byte(text[len(text)-8:]))
+	}
+	return p
+}
+
+// at tells whether the pattern stands at i and something behind it.
+func (p *pattern) at(s []byte, i int) bool {
+	if i+8 >= len(s) || p.size > 16 || p.size == 0 {
+		return p.size > 0 && len(s)-i > p.size && string(s[i:i+p.size]) == p.text
+	}
+	if binary.LittleEndian.Uint64(s[i:])&p.mask != p.head {
+		return false
+	}
+	return p.size <= 8 || i+p.size < len(s) && binary.LittleEndian.Uint64(s[i+p.size-8:]) == p.tail
 }
 
 // field is one key of a node.
 type field struct {
 	name    string
-	pattern string   // `"name":`, or nothing where the name needs escapes
-	bit     int      // place in the row's set of seen fields
 	columns []int    // builder positions that take this value
 	child   *node    // not nil: paths go on below
 	below   []*field // all fields under child, at any depth
-	shared  bool     // another field may fill the same column
 }
 
 // splitPath cuts a path at its dots; a dot behind a backslash belongs to a name.
@@ -68,28 +101,30 @@ func (n *node) add(names []string, column int) {
 	f.child.add(names[1:], column)
 }
 
-// finish numbers the fields from bit on and fills in what is derived; it returns the next free bit.
-func (n *node) finish(bit int) int {
+// finish fills in what is derived.
+func (n *node) finish() {
 	n.after = make([]int32, len(n.fields)+1)
 	for i := range n.fields {
 		f := &n.fields[i]
-		f.bit = bit
-		bit++
+		text, leaf := "", int32(-1)
 		if plain(f.name) {
-			f.pattern = `"` + f.name + `":`
+			text = `"` + f.name + `":`
 		}
+		if f.child == nil && len(f.columns) == 1 {
+			leaf = int32(f.columns[0])
+		}
+		n.patterns = append(n.patterns, newPattern(text, leaf))
 		if len(n.fields) > 0 {
 			n.after[i] = int32((i + 1) % len(n.fields))
 		}
 		if f.child != nil {
-			bit = f.child.finish(bit)
+			f.child.finish()
 			for j := range f.child.fields {
 				c := &f.child.fields[j]
 				f.below = append(append(f.below, c), c.below...)
 			}
 		}
 	}
-	return bit
 }
 
 // plain tells whether a name stands in JSON as it is.
@@ -106,14 +141,4 @@ func checkPath(path string) error {
 		}
 	}
 	return nil
-}
-
-// share marks all fields of n as such that fill columns which others fill too.
-func (n *node) share() {
-	for i := range n.fields {
-		n.fields[i].shared = true
-		if n.fields[i].child != nil {
-			n.fields[i].child.share()
-		}
-	}
 }

@@ -54,7 +54,6 @@ type JSON struct {
 	key     node    // of a tombstone's key
 	added   []added // columns that do not come from the value
 	wanted  int     // columns that the root fills
-	seen    []uint64
 
 	// Of the record at hand.
 	rows    *batch.Builder
@@ -127,9 +126,8 @@ func (d *JSON) compile() {
 			}
 		}
 	}
-	bits := max(d.root.finish(0), d.key.finish(0))
-	d.key.share()
-	d.seen = make([]uint64, (bits+63)/64)
+	d.root.finish()
+	d.key.finish()
 }
 
 // Decode appends r as one row to rows, whose columns are the schema's in their order.
@@ -187,7 +185,6 @@ func (d *JSON) value(s []byte) Reason {
 	if i >= len(s) || s[i] != '{' {
 		return d.stop(BadSyntax, -1, i, "a JSON object")
 	}
-	clear(d.seen)
 	next, reason := d.object(s, i, &d.root, 1)
 	if reason != "" {
 		return reason
@@ -218,9 +215,8 @@ func (d *JSON) object(s []byte, i int, n *node, depth int) (next int, reason Rea
 		f := -1
 		if len(n.fields) > 0 {
 			f = int(n.after[last])
-			p := n.fields[f].pattern
-			if p != "" && len(s)-i > len(p) && string(s[i:i+len(p)]) == p {
-				i += len(p)
+			if p := &n.patterns[f]; p.at(s, i) {
+				i += p.size
 			} else {
 				if f, i, reason = d.fieldName(s, i, n); reason != "" {
 					return 0, reason
@@ -243,7 +239,13 @@ func (d *JSON) object(s []byte, i int, n *node, depth int) (next int, reason Rea
 			i = next
 		} else {
 			last = f
-			if i, reason = d.field(s, i, &n.fields[f], depth); reason != "" {
+			if leaf := n.patterns[f].leaf; leaf >= 0 && d.rows.Columns[leaf].Rows() == d.base && i < len(s) && s[i] != 'n' {
+				// Not doubled (or so far null), not null, one column: the usual case.
+				i, reason = d.cell(s, i, int(leaf), depth)
+			} else {
+				i, reason = d.field(s, i, &n.fields[f], depth)
+			}
+			if reason != "" {
 				return 0, reason
 			}
 		}
@@ -300,14 +302,7 @@ func (d *JSON) fieldName(s []byte, i int, n *node) (f, next int, reason Reason) 
 
 // field decodes the value at i for the columns of f.
 func (d *JSON) field(s []byte, i int, f *field, depth int) (next int, reason Reason) {
-	if word, bit := &d.seen[f.bit>>6], uint64(1)<<(f.bit&63); *word&bit == 0 {
-		*word |= bit
-	} else {
-		d.forget(f)
-	}
-	if f.shared {
-		d.clearColumns(f.columns)
-	}
+	d.forget(f)
 	if i < len(s) && s[i] == 'n' {
 		if literalLength(s, i) == 0 {
 			return 0, d.stop(BadSyntax, -1, i, "")
@@ -343,11 +338,11 @@ func firstColumn(f *field) int {
 	return -1
 }
 
-// forget takes back what a field that comes again has given: its last value counts, whole.
+// forget takes back what a field that comes again, or another one for the same column, has given: the last value
+// counts, whole.
 func (d *JSON) forget(f *field) {
 	d.clearColumns(f.columns)
 	for _, b := range f.below {
-		d.seen[b.bit>>6] &^= 1 << (b.bit & 63)
 		d.clearColumns(b.columns)
 	}
 }
