@@ -50,19 +50,22 @@ func (t *Tablet) Apply(entries []Entry) [][]byte {
 	buf := make([]byte, 0, len(entries)*resultBytes)
 	t.lockTurn()
 	before := t.mu.footprint()
-	wake := false
+	wake, installs := false, false
 	for i, e := range entries {
-		freezes, installs := len(t.mu.frozen), len(t.mu.waiting)
+		frozen, waiting := len(t.mu.frozen), len(t.mu.waiting)
 		r := t.apply(e)
 		at := len(buf)
 		buf = r.Append(buf)
 		results[i] = buf[at:len(buf):len(buf)]
-		wake = wake || len(t.mu.frozen) != freezes || len(t.mu.waiting) != installs
+		wake, installs = wake || len(t.mu.frozen) != frozen, installs || len(t.mu.waiting) != waiting
 	}
 	used := t.mu.footprint()
-	wake = wake || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
+	wake = wake || installs || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
 	t.unlockTurn()
 	t.manager.budget.add(used - before)
+	if installs {
+		t.overtake()
+	}
 	if wake {
 		t.wake()
 	}

@@ -216,6 +216,7 @@ func (t *Tablet) replace(fresh *state, need map[string]file) {
 		d.release()
 	}
 	t.log.Info("tablet restored", "index", fresh.durable.Index, "rowsets", len(fresh.disks))
+	t.overtake()
 	t.wake()
 }
 

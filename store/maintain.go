@@ -73,8 +73,7 @@ func (t *Tablet) step(ctx context.Context, since *time.Time) (more bool, err err
 			return true, t.encode(ctx, f)
 		}
 		if s.pending[0] == f.freeze && t.leads() {
-			_, err := t.propose(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
-			return false, err
+			return false, t.proposeOwn(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
 		}
 	}
 	if s.commands == 0 {
@@ -90,8 +89,7 @@ func (t *Tablet) step(ctx context.Context, since *time.Time) (more bool, err err
 		return false, nil
 	}
 	*since = time.Time{}
-	_, err = t.freeze(ctx, &s)
-	return false, err
+	return false, t.proposeOwn(ctx, t.freezeEntry(&s))
 }
 
 // full tells whether the MemRowSet should be frozen by its size or its age.
@@ -108,10 +106,40 @@ func (t *Tablet) leads() bool {
 	return o.IsLeader != nil && o.IsLeader(t.spec.ID)
 }
 
-// freeze proposes a Freeze of what s shows.
-func (t *Tablet) freeze(ctx context.Context, s *state) (Result, error) {
+// freezeEntry is a Freeze of what s shows.
+func (t *Tablet) freezeEntry(s *state) []byte {
 	horizon := t.manager.options.Now().Add(-max(t.spec.History, historyMin)).UnixMicro()
-	return t.propose(ctx, freezeCommand{horizon: horizon, after: s.lastFreeze}.entry())
+	return freezeCommand{horizon: horizon, after: s.lastFreeze}.entry()
+}
+
+// proposeOwn proposes for the tablet's goroutine, which has other work: as soon as there is an Install to carry out, or a
+// Restore has changed everything, the proposal is given up. An old leader would else sit on its proposal while its
+// successor's Install waits.
+func (t *Tablet) proposeOwn(ctx context.Context, entry []byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.overtaken.Store(&cancel)
+	defer t.overtaken.Store(nil)
+	t.mu.RLock()
+	generation, waiting := t.mu.generation, len(t.mu.waiting)
+	t.mu.RUnlock()
+	if waiting > 0 {
+		return nil
+	}
+	_, err := t.propose(ctx, entry)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.mu.generation != generation || len(t.mu.waiting) > 0 {
+		return nil
+	}
+	return err
+}
+
+// overtake ends the proposal that proposeOwn waits for.
+func (t *Tablet) overtake() {
+	if cancel := t.overtaken.Load(); cancel != nil {
+		(*cancel)()
+	}
 }
 
 func (t *Tablet) propose(ctx context.Context, entry []byte) (Result, error) {

@@ -333,7 +333,7 @@ func (m *Manager) Checkpoint(ctx context.Context, id ID) error {
 	t.mu.RLock()
 	s := t.mu.state
 	t.mu.RUnlock()
-	r, err := t.freeze(ctx, &s)
+	r, err := t.propose(ctx, t.freezeEntry(&s))
 	if err != nil {
 		return err
 	}

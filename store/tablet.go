@@ -70,10 +70,11 @@ type Tablet struct {
 	manifest *manifestFile   // under disk
 	prepared map[string]file // files that a Prepare put there, for a Restore to come; under disk
 
-	force  atomic.Bool   // memory is short: freeze whatever the size
-	kick   chan struct{} // wakes the tablet's goroutine
-	cancel context.CancelFunc
-	done   chan struct{}
+	force     atomic.Bool                        // memory is short: freeze whatever the size
+	overtaken atomic.Pointer[context.CancelFunc] // of the goroutine's proposal
+	kick      chan struct{}                      // wakes the tablet's goroutine
+	cancel    context.CancelFunc
+	done      chan struct{}
 
 	mu struct {
 		sync.RWMutex

@@ -1,0 +1,370 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"nyala/store/batch"
+	"nyala/store/vfs"
+)
+
+// group is three replicas of tablet 3 on three nodes, and a log that commits at once: the seam that raftlog fills.
+type group struct {
+	tb       testing.TB
+	managers [3]*Manager
+	tablets  [3]*Tablet
+	turn     chan struct{} // guards what follows
+	leader   int
+	hang     chan struct{} // proposals wait for it, if not nil
+	log      []Entry
+	durable  [3]int // calls of Durable
+}
+
+func newGroup(tb testing.TB, o ManagerOptions) *group {
+	tb.Helper()
+	g := &group{tb: tb, turn: make(chan struct{}, 1)}
+	for i := range g.managers {
+		o := o
+		o.FS, o.Dir = vfs.NewMem(), "d"
+		o.Propose = func(ctx context.Context, _ ID, entry []byte) ([]byte, error) { return g.propose(ctx, i, entry) }
+		o.IsLeader = func(ID) bool { return g.leads(i) }
+		o.Durable = func(ID) {
+			g.turn <- struct{}{}
+			g.durable[i]++
+			<-g.turn
+		}
+		o.Fetch = func(_ context.Context, id ID, name string, off int64) (io.ReadCloser, error) {
+			var errs []error
+			for _, m := range g.managers {
+				f, err := m.OpenFile(id, name, off)
+				if err == nil {
+					return f, nil
+				}
+				errs = append(errs, err)
+			}
+			return nil, errors.Join(errs...)
+		}
+		var err error
+		if g.managers[i], err = NewManager(o); err != nil {
+			tb.Fatal(err)
+		}
+		if g.tablets[i], err = g.managers[i].Open(Spec{ID: 3, Table: "t", Schema: pairSchema(), History: time.Hour}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return g
+}
+
+func (g *group) close() {
+	for _, m := range g.managers {
+		if err := m.Close(); err != nil {
+			g.tb.Error(err)
+		}
+	}
+}
+
+func (g *group) leads(i int) bool {
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
+	return g.leader == i
+}
+
+func (g *group) propose(ctx context.Context, from int, entry []byte) (result []byte, err error) {
+	g.turn <- struct{}{}
+	hang := g.hang
+	<-g.turn
+	if hang != nil {
+		select {
+		case <-hang:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
+	g.tablets[g.leader].Stamp(entry)
+	e := Entry{Index: uint64(len(g.log) + 1), Term: 1, Data: entry}
+	g.log = append(g.log, e)
+	for i, t := range g.tablets {
+		if r := t.Apply([]Entry{e})[0]; i == from {
+			result = r
+		}
+	}
+	return result, nil
+}
+
+func (g *group) write(values ...int64) Result {
+	g.tb.Helper()
+	b, err := g.propose(context.Background(), 0, pairs(batch.Upsert, values...))
+	if err != nil {
+		g.tb.Fatal(err)
+	}
+	r, err := ParseResult(b)
+	if err != nil || r.Outcome != Applied {
+		g.tb.Fatalf("got %+v %v", r, err)
+	}
+	return r
+}
+
+// equal waits until all replicas have installed as much and compares them.
+func (g *group) equal(rowsets int) {
+	g.tb.Helper()
+	synctest.Wait()
+	first := g.tablets[0].Status()
+	g.turn <- struct{}{}
+	defer func() { <-g.turn }()
+	for i, t := range g.tablets {
+		s := t.Status()
+		if s.Hash != first.Hash || s.Durable != first.Durable || s.Rows != first.Rows || s.RowSets != rowsets || s.Frozen != 0 || s.Fault != nil {
+			g.tb.Fatalf("replica %d: %+v\nreplica 0: %+v", i, s, first)
+		}
+		if g.durable[i] != rowsets {
+			g.tb.Fatalf("replica %d was told of %d installs, want %d", i, g.durable[i], rowsets)
+		}
+	}
+}
+
+func TestFlushBySizeAndAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{FlushBytes: 20_000, FlushAge: time.Minute, MemoryBytes: 1 << 30})
+		defer g.close()
+		var values []int64
+		for i := range int64(1500) {
+			values = append(values, i, i)
+		}
+		g.write(values...)
+		g.equal(1)
+		g.write(1, 5)
+		time.Sleep(50 * time.Second)
+		g.equal(1)
+		time.Sleep(20 * time.Second)
+		g.equal(2)
+		time.Sleep(2 * time.Hour) // an idle tablet is left alone
+		g.equal(2)
+		if _, err := g.propose(context.Background(), 0, AdvanceEntry(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		before := g.tablets[0].Durable().Index
+		time.Sleep(6 * time.Minute) // advances are cut from the log too, if seldom
+		if after := g.tablets[0].Durable().Index; after <= before {
+			t.Fatalf("durable index stays at %d", after)
+		}
+		if used := g.managers[1].Budget().Used(); used > 100<<10 {
+			t.Fatalf("%d bytes in use", used)
+		}
+	})
+}
+
+func TestCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{})
+		defer g.close()
+		r := g.write(1, 1)
+		if err := g.managers[2].Checkpoint(t.Context(), 3); err != nil { // a follower asks
+			t.Fatal(err)
+		}
+		if d := g.tablets[2].Durable(); d.Index <= r.Index {
+			t.Fatalf("durable %d", d.Index)
+		}
+		g.equal(1)
+		if err := g.managers[0].Checkpoint(t.Context(), 4); err == nil {
+			t.Fatal("checkpoint of a tablet that is not there")
+		}
+	})
+}
+
+// TestNewLeaderInstalls: a Freeze whose leader is gone is installed by the next one; an Install that comes twice does nothing.
+func TestNewLeaderInstalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{FlushAge: time.Hour})
+		defer g.close()
+		g.write(1, 1)
+		freeze := freezeCommand{}.entry()
+		hang := make(chan struct{})
+		g.turn <- struct{}{}
+		g.hang = hang
+		<-g.turn
+		e := Entry{Index: uint64(len(g.log) + 1), Term: 1, Data: freeze}
+		batch.Stamp(freeze, 5)
+		g.log = append(g.log, e)
+		for _, tb := range g.tablets {
+			tb.Apply([]Entry{e})
+		}
+		synctest.Wait() // node 0 hangs in its proposal
+		g.turn <- struct{}{}
+		g.leader, g.hang = 1, nil
+		<-g.turn
+		time.Sleep(2 * time.Second) // the tick of node 1
+		g.equal(1)
+		close(hang) // and the old leader's proposal comes after all
+		g.equal(1)
+	})
+}
+
+// TestBackPressure: who wants memory waits until the largest MemRowSet is flushed, which nobody else asked for.
+func TestBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{MemoryBytes: 400_000, FlushBytes: 1 << 30, FlushAge: time.Hour})
+		defer g.close()
+		b := g.managers[0].Budget()
+		if err := b.Acquire(t.Context(), 100_000); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := b.Acquire(ctx, 350_000); !errors.Is(err, context.DeadlineExceeded) && err != nil {
+			t.Fatal(err)
+		} else if err == nil {
+			b.Release(350_000)
+		}
+		var values []int64
+		for i := range int64(8000) {
+			values = append(values, i, i)
+		}
+		g.write(values...)
+		if err := b.Acquire(t.Context(), 90_000); err != nil {
+			t.Fatal(err)
+		}
+		g.equal(1)
+		b.Release(190_000)
+		if b.Used() > 100<<10 {
+			t.Fatalf("%d bytes in use", b.Used())
+		}
+	})
+}
+
+func TestBudgetIsFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		if err := b.Acquire(t.Context(), 90); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		get := func(ctx context.Context, name string, n int64) {
+			go func() {
+				if b.Acquire(ctx, n) == nil {
+					order = append(order, name)
+				}
+			}()
+			synctest.Wait()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		get(ctx, "gives up", 20)
+		get(t.Context(), "large", 500) // counts as a quarter of the budget
+		get(t.Context(), "small", 5)
+		if len(order) != 0 {
+			t.Fatal(order)
+		}
+		cancel()
+		synctest.Wait()
+		b.Release(30)
+		synctest.Wait()
+		if got := strings.Join(order, ","); got != "large" {
+			t.Fatal(got)
+		}
+		b.Release(500)
+		synctest.Wait()
+		if got := strings.Join(order, ","); got != "large,small" || b.Used() != 65 {
+			t.Fatal(got, b.Used())
+		}
+	})
+}
+
+// TestCloseDuringWork: closing does not wait for a leader, nor for a scan; dropping leaves nothing.
+func TestCloseDuringWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{FlushAge: time.Second})
+		g.write(1, 1)
+		g.turn <- struct{}{}
+		g.hang = make(chan struct{})
+		<-g.turn
+		time.Sleep(3 * time.Second)
+		sc, err := g.tablets[0].Scan(ScanOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.close()
+		if b, err := sc.Next(); err != nil || b.Rows != 1 {
+			t.Fatal(b, err)
+		}
+		if err := sc.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range g.managers {
+			if used := m.Budget().Used(); used != 0 {
+				t.Errorf("%d bytes in use after Close", used)
+			}
+			if _, err := m.Open(Spec{ID: 3, Schema: pairSchema()}); err == nil {
+				t.Error("opened a tablet of a closed store")
+			}
+		}
+	})
+}
+
+func TestDrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{})
+		defer g.close()
+		g.write(1, 1)
+		if err := g.managers[0].Checkpoint(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		m := g.managers[0]
+		if _, err := m.Open(Spec{ID: 3, Schema: pairSchema()}); err == nil {
+			t.Fatal("opened twice")
+		}
+		if err := m.Drop(3); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := m.options.FS.List("d"); err != nil || len(names) != 0 {
+			t.Fatal(names, err)
+		}
+		if err := errors.Join(m.Drop(3), m.CloseTablet(3)); err != nil {
+			t.Fatal(err)
+		}
+		again, err := m.Open(Spec{ID: 3, Schema: pairSchema()})
+		if err != nil || again.Durable().Index != 0 {
+			t.Fatal(again, err)
+		}
+	})
+}
+
+// TestOneNodeHangs: a tablet whose disk hangs neither installs nor stops applying and answering.
+func TestOneNodeHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := vfs.NewMem()
+		faulty := vfs.NewFaulty(mem)
+		m, err := NewManager(ManagerOptions{FS: faulty, Dir: "d"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab, err := m.Open(Spec{ID: 3, Schema: pairSchema()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		free := make(chan struct{})
+		faulty.Add(vfs.Rule{Op: vfs.OpSync, Hang: free, Count: 1})
+		for i, data := range [][]byte{pairs(batch.Upsert, 1, 1), freezeCommand{}.entry(), pairs(batch.Upsert, 1, 2, 2, 2)} {
+			tab.Apply([]Entry{{Index: uint64(i + 1), Term: 1, Data: data}})
+		}
+		synctest.Wait()
+		s := &single{tab, t}
+		if got := s.rows(ScanOptions{Ordered: true}); got != "1=2 2=2 " {
+			t.Fatal(got)
+		}
+		if st := tab.Status(); st.Frozen != 1 || st.Rows != 2 {
+			t.Fatal(fmt.Sprintf("%+v", st))
+		}
+		close(free)
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
