@@ -65,6 +65,10 @@ func (s *fileStream) open(m *message) error {
 		return noEOF(err)
 	}
 	_, err = decodeStatus(answer.meta)
+	var remote *remoteError
+	if errors.As(err, &remote) && remote.status == statusUnavailable {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
 	return err
 }
 

@@ -80,6 +80,8 @@ func Open(o Options) (*Log, error) {
 		return nil, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
 	}
 	l.wal = w
+	l.logger.Info("log opened", "node", string(l.self), "cluster", o.Cluster, "dir", o.Dir, "listen", o.Listener.Addr(), "page_cache", o.PageCache,
+		"segment_bytes", o.SegmentBytes, "cache_bytes", o.CacheBytes, "write_timeout", o.WriteTimeout, "timings", o.Timings)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wg.Go(l.accept)
 	l.wg.Go(l.keep)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,22 +60,23 @@ func TestFailover(t *testing.T) {
 		w := newWorld(t, 1)
 		w.timings = Timings{} // the defaults
 		w.boot("n1", "n2", "n3")
-		var worst, sum time.Duration
-		const rounds = 20
+		var times []time.Duration
+		const rounds = 60
 		for range rounds {
 			l := w.waitLeader()
 			w.writes(3)
 			l.crash(0.5)
 			at := time.Now()
 			w.writes(1)
-			took := time.Since(at)
-			sum, worst = sum+took, max(worst, took)
+			times = append(times, time.Since(at))
 			l.up(nil)
 			time.Sleep(time.Second)
 		}
-		t.Logf("time without a leader, the default timings: mean %v, worst of %d %v", sum/rounds, rounds, worst)
-		if worst > 2*time.Second {
-			t.Errorf("a failover took %v, want at most 2s", worst)
+		slices.Sort(times)
+		worst := times[rounds-1]
+		t.Logf("time without a leader, the default timings: p50 %v, p90 %v, worst of %d %v", times[rounds/2], times[rounds*9/10], rounds, worst)
+		if worst > 2500*ms {
+			t.Errorf("a failover took %v", worst)
 		}
 		w.finish()
 	})

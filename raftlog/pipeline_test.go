@@ -26,7 +26,6 @@ func TestRule12(t *testing.T) {
 		w.boot("n1", "n2", "n3")
 		l := w.waitLeader()
 		n := w.follower(l)
-		n.log.o.test.storeLogs = nil
 		n.stop()
 		n.test.storeLogs = fail
 		n.up(nil)

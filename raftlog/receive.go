@@ -212,9 +212,11 @@ func (t *transport) prepare(i *installation) {
 		case <-stop:
 		}
 	})
+	t.mu.Lock()
+	from := i.r.from.node // i.r changes when the request is repeated
+	t.mu.Unlock()
 	_, manifest, err := parseStream(i.stream)
 	if err == nil {
-		from := i.r.from.node
 		err = t.group.sm.Prepare(ctx, manifest, func(ctx context.Context, name string, off int64) (io.ReadCloser, error) {
 			return t.log.Fetch(ctx, from, t.group.id, name, off)
 		})
