@@ -81,16 +81,16 @@ const chunkPoolMax = 32
 
 // chunkPool keeps chunks of one schema: the first touch of fresh memory costs more than the decoding into it.
 type chunkPool struct {
-	layoutSchema *schema.Schema
-	rows         int
-	mu           struct {
+	schema *schema.Schema
+	rows   int
+	mu     struct {
 		sync.Mutex
 		free []*chunk
 	}
 }
 
 func newChunkPool(s *schema.Schema, rows int) *chunkPool {
-	return &chunkPool{layoutSchema: s, rows: rows}
+	return &chunkPool{schema: s, rows: rows}
 }
 
 func (p *chunkPool) get() *chunk {
@@ -101,7 +101,7 @@ func (p *chunkPool) get() *chunk {
 		p.mu.free = p.mu.free[:n-1]
 		return c
 	}
-	return &chunk{pool: p, schema: p.layoutSchema, rows: batch.NewBuilder(p.layoutSchema.Columns, p.rows), keys: batch.NewKeys(p.layoutSchema)}
+	return &chunk{pool: p, schema: p.schema, rows: batch.NewBuilder(p.schema.Columns, p.rows), keys: batch.NewKeys(p.schema)}
 }
 
 func (p *chunkPool) put(c *chunk) {

@@ -20,7 +20,7 @@ type Connector struct {
 	mu struct {
 		sync.Mutex
 		session  *session
-		pools    map[*schema.Schema]*chunkPool
+		pool     *chunkPool
 		paused   bool
 		started  bool // partitions were assigned once
 		closed   bool
@@ -38,7 +38,6 @@ func New(o Options) (*Connector, error) {
 		return nil, err
 	}
 	c := &Connector{options: o, stop: make(chan struct{}), done: make(chan struct{}), restart: make(chan struct{}, 1)}
-	c.mu.pools = map[*schema.Schema]*chunkPool{}
 	go c.supervise()
 	return c, nil
 }
@@ -171,16 +170,14 @@ func (c *Connector) runSession() bool {
 	return again
 }
 
-// chunks is the pool of chunks for a schema.
+// chunks is the pool of chunks for the table's present schema; workers that still use another one keep it.
 func (c *Connector) chunks(s *schema.Schema) *chunkPool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.mu.pools[s]
-	if p == nil {
-		p = newChunkPool(s, c.options.ChunkRows)
-		c.mu.pools[s] = p
+	if c.mu.pool == nil || !sameSchema(c.mu.pool.schema, s) {
+		c.mu.pool = newChunkPool(s, c.options.ChunkRows)
 	}
-	return p
+	return c.mu.pool
 }
 
 func (c *Connector) setReason(reason string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 
 	"nyala/store/batch"
@@ -23,6 +24,11 @@ type Layout struct {
 type RangeTablets struct {
 	Low, High int64
 	Tablets   []uint64
+}
+
+// sameSchema tells whether two schemas of one table are the same; a catalog may hand out a copy each time.
+func sameSchema(a, b *schema.Schema) bool {
+	return a == b || a.Version == b.Version && reflect.DeepEqual(a, b)
 }
 
 // find is the position of the range that v falls into, or -1. Ranges are in ascending order.

@@ -104,6 +104,9 @@ func (o *owner) push(it item, high int64) (pause bool) {
 	o.mu.taken = max(o.mu.taken, it.gap.Next)
 	if n := len(it.records); n > 0 {
 		o.mu.reason = "" // a trouble has passed
+		if o.mu.newest == 0 {
+			o.mu.newest = it.records[0].Timestamp.UnixMilli() // the lag in seconds counts from here until something is decided
+		}
 		o.mu.taken = it.records[n-1].Offset + 1
 	}
 	select {

@@ -138,7 +138,7 @@ func (q *tabletQueue) take() []piece {
 		p, first := &q.mu.pieces[n], &q.mu.pieces[0]
 		rows, bytes = rows+len(p.rows), bytes+p.bytes
 		full := rows > q.sender.options.EntryRows || bytes > q.sender.options.EntryBytes
-		other := p.chunk.schema != first.chunk.schema || p.chunk.decision != first.chunk.decision || (p.lane == nil) != (first.lane == nil)
+		other := p.chunk.schema.Version != first.chunk.schema.Version || p.chunk.decision != first.chunk.decision || (p.lane == nil) != (first.lane == nil)
 		if n > 0 && (full || other) {
 			break
 		}
@@ -224,6 +224,9 @@ func (q *tabletQueue) restartOwners(pieces []piece, only *owner, why string) boo
 	}
 	return found
 }
+
+// triesQuiet is how often an entry may fail before that is worth a line: a leader that moves costs a few tries.
+const triesQuiet = 4
 
 // write sends the entry until it is answered. The error is ErrTabletGone, or that of a sender that was closed.
 func (q *tabletQueue) write(entry []byte) (answer Answer, err error) {

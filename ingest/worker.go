@@ -101,7 +101,7 @@ func (w *worker) prepare() error {
 			w.session.connector.setReason(fmt.Sprintf("table %s: %v", o.Table, err))
 			return err
 		}
-		if w.layout == nil || w.layout.Schema != l.Schema {
+		if w.layout == nil || !sameSchema(w.layout.Schema, l.Schema) {
 			d, err := decode.NewJSON(decode.Options{
 				Schema: l.Schema, Fields: o.Fields, Add: o.Add, TimestampUnit: o.TimestampUnit,
 				RefuseUnknownFields: o.RefuseUnknownFields, Op: o.Op, Changes: o.Changes,
