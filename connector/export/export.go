@@ -50,8 +50,8 @@ type Options struct {
 	Progress  func(rows int64)                                               // rows written so far; nil: nobody asks
 }
 
-// Run writes the snapshot under Dir/TABLE. A directory that has a manifest already is refused: an export
-// is never mixed with another one.
+// Run writes the snapshot under Dir/TABLE. A directory that is not empty is refused: an export is never
+// mixed with another one, nor with what is left of one that did not end.
 func Run(ctx context.Context, s *Snapshot, o Options) (*api.ExportManifest, error) {
 	if o.FileBytes == 0 {
 		o.FileBytes = FileBytes
@@ -63,6 +63,11 @@ func Run(ctx context.Context, s *Snapshot, o Options) (*api.ExportManifest, erro
 	if _, err := o.FS.Stat(path.Join(r.root, manifestName)); err == nil {
 		return nil, fmt.Errorf("export: %s holds an export already: give another directory, or remove that one", r.root)
 	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("export: %s: %w", r.root, err)
+	}
+	if names, err := o.FS.List(r.root); err == nil && len(names) > 0 {
+		return nil, fmt.Errorf("export: %s is not empty, as after an export that did not end: readers of the whole directory would find those rows, too: give another directory, or remove that one", r.root)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("export: %s: %w", r.root, err)
 	}
 	if err := r.directory(r.root); err != nil {
