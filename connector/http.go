@@ -123,7 +123,7 @@ func (n *Node) getTables(w http.ResponseWriter, r *http.Request) error {
 func (n *Node) getTable(w http.ResponseWriter, r *http.Request) error {
 	t, ok := n.catalog.Snapshot().Table(r.PathValue("table"))
 	if !ok {
-		return coded(http.StatusNotFound, "table_not_found", "there is no table %q", r.PathValue("table"))
+		return coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", r.PathValue("table"))
 	}
 	return writeJSON(w, tableDetail(t))
 }

@@ -120,7 +120,10 @@ func DumpManifest(fsys vfs.FS, name string, w io.Writer) error {
 		if _, err := fmt.Fprintf(w, "%s\n", n); err != nil {
 			return err
 		}
-		if err := dumpOne(fsys, n, w); err != nil {
+		switch err := dumpOne(fsys, n, w); {
+		case errors.Is(err, fs.ErrNotExist):
+			io.WriteString(w, "nothing yet\n")
+		case err != nil:
 			return err
 		}
 	}

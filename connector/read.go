@@ -63,7 +63,8 @@ func (n *Node) read(ctx context.Context, table string, r query.Request) (*rows, 
 		return nil, err
 	}
 	out := &rows{columns: plan.Columns, timestamp: at}
-	if r.Order == query.OrderKey && len(tablets) > 1 && !r.Count {
+	merged := len(tablets) > 1 || len(plan.Fetch) > len(plan.Columns) // a merge also leaves out what was read for the order alone
+	if r.Order == query.OrderKey && merged && !r.Count {
 		var streams []query.Stream
 		for _, id := range tablets {
 			streams = append(streams, &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: true, left: []catalog.TabletID{id}})
