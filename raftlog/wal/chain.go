@@ -52,6 +52,7 @@ func newChain(images []*image, upTo uint64) (*chain, *Problem) {
 // ending is where a walk along the chain found the end of the log.
 type ending struct {
 	broken   bool     // in the middle of the chain
+	missing  bool     // that is, a segment is missing, so that nobody knows what last would be
 	number   uint64   // of the last segment that can be a part of the log
 	scan     *scanner // of the segment where it is; nil if that is missing
 	last     uint64   // sequence of the last valid drain before it
@@ -64,6 +65,7 @@ type ending struct {
 // is, and it is the chain of the header before that place: later ones left segments out because of
 // records that may be lost.
 func readLog(images []*image) (*chain, *ending, *replay, error) {
+	var first *Problem
 	for upTo := uint64(math.MaxUint64); ; {
 		c, problem := newChain(images, upTo)
 		if problem != nil {
@@ -71,8 +73,11 @@ func readLog(images []*image) (*chain, *ending, *replay, error) {
 		}
 		r := &replay{groups: map[uint64]*replayed{}}
 		e, err := c.walk(r.drain)
-		if err == nil {
-			err = c.judge(e)
+		if err == nil && first == nil {
+			first = e.problem
+		}
+		if err == nil && !e.missing {
+			err = c.judge(e, first)
 		}
 		if err == nil && !e.broken {
 			err = r.check(c)
@@ -91,7 +96,8 @@ func (c *chain) walk(visit func(l link, d *drainImage) error) (*ending, error) {
 	for _, l := range c.live {
 		e.broken, e.number, e.scan = l.sealed, l.number, nil
 		if l.img == nil {
-			e.number-- // the header is lost: it can only be one before it
+			e.missing = true
+			e.number-- // the end can only be in one before it
 			var err error
 			e.problem, err = c.missing(l.number)
 			return e, err
@@ -145,7 +151,7 @@ func (c *chain) missing(number uint64) (*Problem, error) {
 //
 // If all is well only the rest of the newest segment is looked through, and files without a header;
 // the headers of the others are of older lives, or were verified.
-func (c *chain) judge(e *ending) error {
+func (c *chain) judge(e *ending, first *Problem) error {
 	thorough := e.broken || c.cut
 	for _, img := range c.images {
 		from := int64(0)
@@ -155,7 +161,7 @@ func (c *chain) judge(e *ending) error {
 		case img.header != nil && !thorough:
 			continue
 		case img.header != nil && img.header.durable > e.last:
-			return c.damage(e, img, 0)
+			return c.damage(first, img, 0)
 		}
 		proof := int64(-1)
 		err := img.headersFrom(from, func(at int64, h drainHeader) {
@@ -170,30 +176,40 @@ func (c *chain) judge(e *ending) error {
 			return err
 		}
 		if proof >= 0 {
-			return c.damage(e, img, proof)
+			return c.damage(first, img, proof)
 		}
 	}
 	return nil
 }
 
-// damage names the place where the log ends too early, as a header in img proves. If that file has
-// lost its own header, and nothing is wrong with the others, it is the place.
-func (c *chain) damage(e *ending, img *image, at int64) error {
-	if img.header == nil && !e.broken {
+// damage names the place where the log ends too early, as a header at an offset of img proves. first
+// is the first place where it could not be read on. If nothing is wrong with what can be read, then
+// img itself has lost its header, and is the place.
+func (c *chain) damage(first *Problem, img *image, at int64) error {
+	if img.header == nil && !c.cut {
 		return *img.problem(0, "the header is lost of a segment that was synced, as its drain at %d says: %v", at, img.why)
 	}
-	if e.problem == nil {
+	if first == nil {
 		return *img.problem(at, "something was synced, but the log is empty")
 	}
-	return *e.problem
+	return *first
 }
 
-// maxNumber returns the highest segment number in any header.
+// maxNumber returns the highest segment number that there ever was. A damaged header counts: half of
+// it may be lost in one power cut, and made whole by the next one, when it tears another header that
+// was written over it and has the same list. Then two segments would have one number. But no more
+// than there are files, because the damage may be to the number.
 func (c *chain) maxNumber() uint64 {
 	highest := uint64(0)
 	for _, img := range c.images {
 		if img.header != nil {
 			highest = max(highest, img.header.number)
+		}
+	}
+	bound := highest + uint64(len(c.images))
+	for _, img := range c.images {
+		if img.header == nil && img.claim <= bound {
+			highest = max(highest, img.claim)
 		}
 	}
 	return highest

@@ -54,6 +54,7 @@ func TestOrder(t *testing.T) {
 const orderGolden = `-- a new log: the tidier prepares a file
 mkdirall /wal
 syncdir /
+syncdir /wal
 create /wal/00000001.wal
 write /wal/00000001.wal 0+4096
 write /wal/00000001.wal 4096+12288

@@ -218,7 +218,9 @@ func (s *simulation) life(open map[uint64][]*modelGroup, crashed bool) (map[uint
 	s.note("open")
 	w, err := Open(s.faulty, "/wal", s.opts)
 	if err != nil {
-		s.fail("open: %v", err)
+		var out bytes.Buffer
+		Dump(s.mem, "/wal", &out)
+		s.fail("open: %v\n%s", err, out.String())
 	}
 	s.wal = w
 	for id, m := range s.groups {

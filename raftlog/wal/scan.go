@@ -27,6 +27,7 @@ type image struct {
 	*slot
 	header *segmentHeader // nil if there is no valid one
 	why    error          // why there is none
+	claim  uint64         // the number in a header that is damaged
 }
 
 // openImages opens all slots of a directory with open, by name.
@@ -60,13 +61,33 @@ func openImage(full, name string, open func(string) (vfs.File, error)) (*image, 
 	}
 	img := &image{slot: &slot{name: name, file: file}}
 	if img.size, err = file.Size(); err == nil {
-		img.header, img.why, err = img.readHeader()
+		err = img.readHeader()
 	}
 	if err != nil {
 		file.Close()
 		return nil, err
 	}
 	return img, nil
+}
+
+func (img *image) readHeader() error {
+	b := make([]byte, pageSize)
+	n, err := readFull(img.file, b, 0)
+	if length := segmentHeaderLength(b[:n]); err == nil && length > int64(len(b)) && length <= img.size {
+		b = make([]byte, length)
+		n, err = readFull(img.file, b, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("wal: read %s: %w", img.name, err)
+	}
+	img.header, img.why = parseSegmentHeader(b[:n])
+	switch {
+	case errors.Is(img.why, errVersion):
+		return fmt.Errorf("wal: %s: %w", img.name, img.why)
+	case img.header == nil && segmentHeaderLength(b[:n]) > 0:
+		img.claim = order.Uint64(b[16:])
+	}
+	return nil
 }
 
 func closeImages(images []*image) {

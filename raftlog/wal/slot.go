@@ -32,27 +32,6 @@ func slotNumber(name string) (uint64, bool) {
 	return n, err == nil
 }
 
-// readHeader reads the header of the segment that the slot holds. It returns a nil header and why,
-// if there is no valid one.
-func (s *slot) readHeader() (h *segmentHeader, why error, err error) {
-	b := make([]byte, pageSize)
-	n, err := readFull(s.file, b, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("wal: read %s: %w", s.name, err)
-	}
-	if length := segmentHeaderLength(b[:n]); length > int64(len(b)) && length <= s.size {
-		b = make([]byte, length)
-		if n, err = readFull(s.file, b, 0); err != nil {
-			return nil, nil, fmt.Errorf("wal: read %s: %w", s.name, err)
-		}
-	}
-	h, why = parseSegmentHeader(b[:n])
-	if errors.Is(why, errVersion) {
-		return nil, nil, fmt.Errorf("wal: %s: %w", s.name, why)
-	}
-	return h, why, nil
-}
-
 // readFull reads b, or up to the end of the file, and tells a short file from an error.
 func readFull(file vfs.File, b []byte, off int64) (int, error) {
 	n, err := file.ReadAt(b, off)
