@@ -38,7 +38,7 @@ func (s *section) readReplicas(c *Cluster, known bool, nodes int) {
 	case !found.given || !found.ok:
 	case found.value%2 == 0:
 		s.fault(found.at, s.object("replicas"), problem{fmt.Sprintf("got %d, want an odd number", found.value),
-			fmt.Sprintf("%d replicas survive the loss of no more nodes than %d do", found.value, found.value-1)})
+			fmt.Sprintf("%d replicas survive no more failures than %d", found.value, found.value-1)})
 	case known && nodes > 0 && found.value > nodes:
 		s.fault(found.at, s.object("replicas"), problem{fmt.Sprintf("got %d, want at most one per node", found.value),
 			fmt.Sprintf("cluster.nodes lists %s", count(nodes, "node"))})
@@ -116,14 +116,17 @@ func (r *reader) checkNodes(nodes []nodeSettings) {
 			addresses[where] = fmt.Sprintf("the %s address of %s", a.key, n.label)
 		}
 		for _, other := range nodes[:i] {
-			r.checkDirectories(other, n)
+			if r.checkDirectories(other, n) {
+				break // one is enough
+			}
 		}
 	}
 }
 
-func (r *reader) checkDirectories(first, second nodeSettings) {
+// checkDirectories reports two nodes on one host whose directories are the same, or inside each other.
+func (r *reader) checkDirectories(first, second nodeSettings) (reported bool) {
 	if !first.data.ok || !second.data.ok || !first.peer.ok || !second.peer.ok || hostOf(first.peer.value) != hostOf(second.peer.value) {
-		return
+		return false
 	}
 	a, b := filepath.Clean(first.data.value), filepath.Clean(second.data.value)
 	switch {
@@ -132,7 +135,10 @@ func (r *reader) checkDirectories(first, second nodeSettings) {
 	case contains(a, b) || contains(b, a):
 		r.fault(second.data.at, second.label, problem{fmt.Sprintf("data: %q and the directory %q of %s, on the same host, are inside each other",
 			second.data.value, first.data.value, first.label), ""})
+	default:
+		return false
 	}
+	return true
 }
 
 func contains(outer, inner string) bool {

@@ -69,9 +69,9 @@ func parseType(v value) (Type, error) {
 	base, parameters, _ := strings.Cut(v.text, "(")
 	switch {
 	case strings.EqualFold(strings.TrimSpace(base), kindDecimal):
-		p = problem{got(v, "a type").message, "a decimal has a precision and a scale, such as decimal(18,2)"}
+		p.hint = "a decimal has a precision and a scale, such as decimal(18,2)"
 	case parameters != "" && slices.Contains(simpleKinds, strings.TrimSpace(base)):
-		p = problem{got(v, "a type").message, fmt.Sprintf("%s has no parameters", base)}
+		p.hint = fmt.Sprintf("%s has no parameters", strings.TrimSpace(base))
 	default:
 		p.hint = suggest(v.text, append([]string{"decimal(18,2)"}, simpleKinds...))
 		if p.hint == "" {
@@ -93,7 +93,7 @@ func (r *reader) readColumn(n *node, table string, number int, at place) (c colu
 	label := fmt.Sprintf("%s, column %s", table, peek(n, "name", fmt.Sprintf("number %d", number)))
 	s := r.section(n, "tables[].columns[]", label, at)
 	name := required(s, "name", "every column has one", parseColumnName)
-	kind := required(s, "type", "such as int64, string or timestamp", parseType)
+	kind := required(s, "type", "give one such as int64, string or timestamp", parseType)
 	nullable := optional(s, "nullable", false, parseBool)
 	c.Column = Column{Name: name.value, Type: kind.value, Nullable: nullable.value}
 	c.nameAt, c.typeAt, c.nullableAt = name.at, kind.at, nullable.at
@@ -138,11 +138,12 @@ func parseDefault(v value, t Type) (any, error) {
 	case kindBoolean:
 		return anyOf(parseBool(v))
 	case kindInt8, kindInt16, kindInt32, kindInt64:
+		want = "an " + t.Kind + " in plain digits"
 		n, err := strconv.ParseInt(v.text, 10, integerBits[t.Kind])
 		if err != nil || strings.HasPrefix(v.text, "+") || v.text == "-0" {
 			if errorsIsRange(err) {
 				bits := uint(integerBits[t.Kind])
-				want = fmt.Sprintf("%s: a whole number from %d to %d", t, int64(-1)<<(bits-1), int64(1)<<(bits-1)-1)
+				want = fmt.Sprintf("an %s, from %d to %d", t, int64(-1)<<(bits-1), int64(1)<<(bits-1)-1)
 			}
 			return nil, got(v, want)
 		}

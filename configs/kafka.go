@@ -42,9 +42,9 @@ func (s *section) readBrokers() []string {
 			if v.from != "" {
 				one.text = strings.TrimSpace(part)
 			}
-			address, ok := judge(s.reader, one, s.object("brokers"), parsePeer)
+			address, ok := judge(s.reader, one, s.object("brokers"), parseBroker)
 			if line, doubled := lines[address]; ok && doubled {
-				s.fault(n.at, s.object("brokers"), problem{fmt.Sprintf("%q is given twice, first in line %d", address, line), ""})
+				s.fault(n.at, s.object("brokers"), problem{fmt.Sprintf("%q is given twice%s", address, firstIn(line, n.at)), ""})
 			} else if ok {
 				lines[address] = n.at.line
 				brokers = append(brokers, address)
@@ -61,10 +61,7 @@ func (r *reader) readTLS(kafka *section) *TLS {
 		return nil
 	}
 	if n.kind != kindMapping {
-		hint := "write tls: {} to trust the system's certificates"
-		if n.kind != kindRefused {
-			r.fault(n.at, kafka.object("tls"), problem{"want keys and values such as {ca_file: ca.pem}", hint})
-		}
+		r.wrongKind(n, kafka.object("tls"), "keys and values such as {ca_file: ca.pem}, or {} to trust the system's certificates")
 		return nil
 	}
 	s := r.section(n, "kafka.tls", "kafka: tls", kafka.at)

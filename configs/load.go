@@ -18,7 +18,7 @@ func Override(key, text string) Option {
 	return func(r *reader) {
 		for _, flag := range NodeFlags() {
 			if key == "node."+flag.Name {
-				r.overrides[key] = value{text: text, from: "the flag", at: place{file: "--" + flag.Name}}
+				r.overrides[key] = value{text: text, from: "--" + flag.Name, at: place{file: "--" + flag.Name}}
 				return
 			}
 		}

@@ -26,14 +26,6 @@ func parseText(v value) (string, error) {
 	return v.text, nil
 }
 
-// parseOptionalText is parseText that also takes an empty text.
-func parseOptionalText(v value) (string, error) {
-	if v.isText() && v.text == "" {
-		return "", nil
-	}
-	return parseText(v)
-}
-
 func parseBool(v value) (bool, error) {
 	switch {
 	case v.text == "true" && (v.from != "" || !v.quoted):
@@ -44,9 +36,12 @@ func parseBool(v value) (bool, error) {
 	p := got(v, "true or false")
 	switch strings.ToLower(v.text) {
 	case "true", "yes", "on", "y", "1":
-		p.hint = "write true, without quotes"
+		p.hint = "write true"
 	case "false", "no", "off", "n", "0":
-		p.hint = "write false, without quotes"
+		p.hint = "write false"
+	}
+	if v.quoted && v.from == "" && p.hint != "" {
+		p.hint += ", without quotes"
 	}
 	return false, p
 }
@@ -107,12 +102,12 @@ func parseTableName(v value) (string, error) {
 
 // parseName takes the name of a cluster, a node or a table.
 func parseName(v value) (string, error) {
-	return matching(v, namePattern, maxNameLength, "a name of letters, digits, _ and -, beginning with a letter")
+	return matching(v, namePattern, maxNameLength, "a name of letters, digits, _ and -, beginning with a letter or _")
 }
 
 // parseGroupName takes the name of a connector or a consumer group.
 func parseGroupName(v value) (string, error) {
-	return matching(v, groupPattern, maxNameLength, "a name of letters, digits, _, - and dots, beginning with a letter or a digit")
+	return matching(v, groupPattern, maxNameLength, "a name of letters, digits, _, - and dots, not beginning with - or a dot")
 }
 
 func parseTopic(v value) (string, error) {
@@ -132,7 +127,7 @@ func parseOptionalTopic(v value) (string, error) {
 func matching(v value, pattern *regexp.Regexp, most int, want string) (string, error) {
 	text, err := parseText(v)
 	switch {
-	case err != nil && !v.isText():
+	case err != nil && !v.isText() && pattern.MatchString(v.text):
 		return "", err
 	case err != nil, !pattern.MatchString(text):
 		return "", got(v, want)
@@ -142,21 +137,37 @@ func matching(v value, pattern *regexp.Regexp, most int, want string) (string, e
 	return text, nil
 }
 
-// parsePeer takes an address that other machines can dial.
+// The examples of addresses in messages.
+const (
+	peerExample   = "10.0.0.1:7401"
+	httpExample   = "10.0.0.1:7481"
+	brokerExample = "kafka-1:9092"
+)
+
+// parsePeer takes an address that the other nodes can dial.
 func parsePeer(v value) (string, error) {
-	host, port, err := splitAddress(v)
+	return parseDialled(v, peerExample, "the other nodes dial this address")
+}
+
+// parseBroker takes the address of a Kafka broker.
+func parseBroker(v value) (string, error) {
+	return parseDialled(v, brokerExample, "the nodes dial this address")
+}
+
+func parseDialled(v value, example, why string) (string, error) {
+	host, port, err := splitAddress(v, example)
 	if err != nil {
 		return "", err
 	}
 	if isWildcard(host) {
-		return "", problem{got(v, "host:port").message, "the other nodes dial this address: name the host"}
+		return "", problem{got(v, "host:port such as "+example).message, why + ", so name the host"}
 	}
 	return net.JoinHostPort(host, port), nil
 }
 
 // parseListen takes an address to listen at; the host may be left open.
 func parseListen(v value) (string, error) {
-	host, port, err := splitAddress(v)
+	host, port, err := splitAddress(v, httpExample)
 	if err != nil {
 		return "", err
 	}
@@ -170,8 +181,8 @@ func isWildcard(host string) bool {
 var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._:%-]*$`)
 
 // splitAddress takes host:port with a port in digits, from 1 to 65535.
-func splitAddress(v value) (host, port string, err error) {
-	want := "host:port such as 10.0.0.1:7401"
+func splitAddress(v value, example string) (host, port string, err error) {
+	want := "host:port such as " + example
 	if !v.isText() {
 		return "", "", got(v, want)
 	}
@@ -181,7 +192,7 @@ func splitAddress(v value) (host, port string, err error) {
 	host, port, splitErr := net.SplitHostPort(v.text)
 	switch {
 	case splitErr != nil && strings.Count(v.text, ":") > 1 && !strings.Contains(v.text, "["):
-		return "", "", problem{got(v, want).message, `an IPv6 address needs brackets, and with them quotes: "[::1]:7401"`}
+		return "", "", problem{got(v, want).message, `an IPv6 address needs brackets, and with them quotes, such as "[::1]:7401"`}
 	case splitErr != nil && !strings.Contains(v.text, ":") && v.text != "":
 		return "", "", problem{got(v, want).message, "the port is missing"}
 	case splitErr != nil, !hostPattern.MatchString(host):
@@ -189,7 +200,7 @@ func splitAddress(v value) (host, port string, err error) {
 	}
 	n, convErr := strconv.Atoi(port)
 	if convErr != nil || n < 1 || n > 65535 || port != strconv.Itoa(n) {
-		return "", "", got(v, "a port from 1 to 65535")
+		return "", "", got(v, "host:port with a port from 1 to 65535")
 	}
 	return host, port, nil
 }

@@ -51,13 +51,15 @@ type section struct {
 	label  string // in messages
 	at     place
 	values map[string]*node
-	given  bool // in the file; false too when it was of the wrong type
+	given  bool            // in the file; false too when it was of the wrong type
+	excuse map[string]bool // keys that are not reported as missing: something that was reported meant them
+	whole  bool            // every key could be read
 }
 
 // section reads the keys of a mapping. A node of nil is an absent section. Every fault of the
 // mapping itself is reported: what it is, its unknown, doubled and unbuilt keys.
 func (r *reader) section(n *node, path, label string, at place) *section {
-	s := &section{reader: r, path: path, label: label, at: at, values: map[string]*node{}}
+	s := &section{reader: r, path: path, label: label, at: at, values: map[string]*node{}, excuse: map[string]bool{}, whole: true}
 	if n == nil {
 		return s
 	}
@@ -67,6 +69,7 @@ func (r *reader) section(n *node, path, label string, at place) *section {
 		return s
 	}
 	s.given = true
+	s.whole = !slices.ContainsFunc(n.entries, func(e entry) bool { return e.key.kind == kindRefused })
 	for _, e := range r.unique(n, label, "key") {
 		name := e.key.text
 		if instead, yes := isUnbuilt(join(path, name), ""); yes {
@@ -74,7 +77,9 @@ func (r *reader) section(n *node, path, label string, at place) *section {
 			continue
 		}
 		if !slices.Contains(keys[path], name) {
-			s.fault(e.key.at, label, unknownKey(path, name, sectionKeys(n)))
+			p, meant := unknownKey(path, name, sectionKeys(n))
+			s.fault(e.key.at, label, p)
+			s.excuse[meant] = true
 			continue
 		}
 		s.values[name] = e.value
@@ -91,24 +96,38 @@ func sectionKeys(n *node) []string {
 	return names
 }
 
-func unknownKey(path, name string, present []string) problem {
-	p := problem{message: "unknown key " + quote(name)}
-	var missing []string
+// unknownKey returns what to say about a key that the section does not have, and the key that was
+// probably meant, or "".
+func unknownKey(path, name string, present []string) (p problem, meant string) {
+	p.message = "unknown key " + quote(name)
+	if key, _, found := strings.Cut(name, ":"); found && slices.Contains(keys[path], key) {
+		p.hint = "a colon needs a space after it"
+		return p, key
+	}
+	var built, missing []string
 	for _, key := range keys[path] {
-		if _, refused := isUnbuilt(join(path, key), ""); !refused && !slices.Contains(present, key) {
+		if _, refused := isUnbuilt(join(path, key), ""); !refused {
+			built = append(built, key)
+		}
+		if !slices.Contains(present, key) {
 			missing = append(missing, key)
 		}
 	}
-	if hint := suggest(name, missing); hint != "" {
-		p.hint = hint
-	} else if section := owner(name); section != "" {
+	if meant = nearest(name, missing); meant != "" {
+		p.hint = didYouMean(meant)
+		if !slices.Contains(built, meant) {
+			p.hint += " It is not built yet"
+		}
+		return p, meant
+	}
+	if section := owner(name); section != "" {
 		p.hint = "it is a key of " + section
 	} else if hint := suggest(name, keys[path]); hint != "" {
 		p.hint = hint
 	} else {
-		p.hint = "the keys here are " + enumerate(keys[path], "and")
+		p.hint = "the keys here are " + enumerate(built, "and")
 	}
-	return p
+	return p, ""
 }
 
 // unique returns the entries of a mapping whose keys are names, and reports those that come twice.
@@ -120,13 +139,21 @@ func (r *reader) unique(n *node, label, what string) []entry {
 			continue
 		}
 		if line, doubled := lines[e.key.text]; doubled {
-			r.fault(e.key.at, label, problem{fmt.Sprintf("%s %s is given twice, first in line %d", what, quote(e.key.text), line), ""})
+			r.fault(e.key.at, label, problem{fmt.Sprintf("%s %s is given twice%s", what, quote(e.key.text), firstIn(line, e.key.at)), ""})
 			continue
 		}
 		lines[e.key.text] = e.key.at.line
 		entries = append(entries, e)
 	}
 	return entries
+}
+
+// firstIn says where something was given first, unless it is in the same line.
+func firstIn(line int, at place) string {
+	if line == at.line {
+		return ""
+	}
+	return fmt.Sprintf(", first in line %d", line)
 }
 
 // wrongKind reports a node that is not what its place wants.
@@ -136,8 +163,7 @@ func (r *reader) wrongKind(n *node, object, want string) {
 	case kindRefused:
 		return
 	case kindNull:
-		r.fault(n.at, object, problem{"has no value, want " + want, "leave the line out for the default, if there is one"})
-		return
+		what = "nothing"
 	case kindList:
 		what = "a list"
 	case kindMapping:
@@ -145,7 +171,11 @@ func (r *reader) wrongKind(n *node, object, want string) {
 	default:
 		what = value{text: n.text, kind: n.kind}.String()
 	}
-	r.fault(n.at, object, problem{fmt.Sprintf("got %s, want %s", what, want), ""})
+	hint := ""
+	if n.kind == kindText && !n.quoted && strings.HasPrefix(want, "keys") && strings.Contains(n.text, ":") {
+		hint = "a colon needs a space after it"
+	}
+	r.fault(n.at, object, problem{fmt.Sprintf("got %s, want %s", what, want), hint})
 }
 
 // object names a key of the section in messages.
@@ -287,9 +317,9 @@ func required[T any](s *section, key, why string, parse func(value) (T, error)) 
 }
 
 // missing reports a key that is not there, at the section that lacks it. A section that is not
-// there, or of the wrong type, has been reported itself.
+// there, or of the wrong type, has been reported itself; so has a key that was meant to be this one.
 func (s *section) missing(key, why string) {
-	if s.given {
+	if s.given && s.whole && !s.excuse[key] {
 		s.fault(s.at, s.label, problem{key + " is missing", why})
 	}
 }
@@ -335,7 +365,7 @@ func list[T comparable](s *section, key string, parse func(value) (T, error)) (f
 			continue
 		}
 		if line, doubled := seen[element]; doubled {
-			s.fault(n.at, s.object(key), problem{fmt.Sprintf("%s is given twice, first in line %d", v, line), ""})
+			s.fault(n.at, s.object(key), problem{fmt.Sprintf("%s is given twice%s", v, firstIn(line, n.at)), ""})
 			ok = false
 			continue
 		}

@@ -41,7 +41,7 @@ type shownLine struct {
 }
 
 // newSource splits the file into lines. What comes back as text is for the YAML parser: without
-// a byte order mark, with plain line ends, and with references masked. Its characters stand
+// a byte order mark, with plain line ends, and masked. Its characters stand
 // where they stand in the file. A file that is not readable text at all gives faults instead.
 func newSource(name string, data []byte) (src *source, text string, faults []located[problem]) {
 	src = &source{name: name}
@@ -52,33 +52,49 @@ func newSource(name string, data []byte) (src *source, text string, faults []loc
 	text = strings.TrimPrefix(string(data), "\ufeff")
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	text = strings.ReplaceAll(text, "\r", "\n")
-	valid := utf8.ValidString(text)
 	depth := 0
 	for i, line := range strings.Split(text, "\n") {
 		src.lines = append(src.lines, []rune(strings.ToValidUTF8(line, "\ufffd")))
-		at := func(column int) place { return place{file: name, line: i + 1, column: column + 1, width: 1} }
-		if len(src.lines[i]) > maxLineLength {
-			faults = append(faults, located[problem]{at: at(maxLineLength), value: problem{
-				message: fmt.Sprintf("got a line of %d characters, want at most %d", len(src.lines[i]), maxLineLength)}})
-		}
-		if fault, column := badCharacter(line); fault != "" {
-			faults = append(faults, located[problem]{at: at(column), value: problem{message: fault}})
-		}
-		for column, r := range src.lines[i] {
-			switch r {
-			case '[', '{':
-				depth++
-			case ']', '}':
-				depth = max(0, depth-1)
-			}
-			if depth > maxNesting && valid {
-				return src, "", []located[problem]{{at: at(column), value: problem{message: "brackets are nested too deeply"}}}
-			}
+		column, p := judgeLine(line, src.lines[i], &depth)
+		if p.message != "" {
+			faults = append(faults, located[problem]{p, place{file: name, line: i + 1, column: column + 1, width: 1}})
 		}
 	}
 	src.shown = hideSecrets(src.lines)
-	return src, maskReferences(text), faults
+	return src, mask(text), faults
 }
+
+// judgeLine returns what keeps a line from being parsed at all, and its index in characters. Depth
+// counts the open brackets of all lines so far, also those in quotes: it only has to be about right.
+func judgeLine(line string, characters []rune, depth *int) (column int, p problem) {
+	if len(characters) > maxLineLength {
+		return maxLineLength, problem{fmt.Sprintf("got a line of %d characters, want at most %d", len(characters), maxLineLength), ""}
+	}
+	if fault, column := badCharacter(line); fault != "" {
+		return column, problem{fault, ""}
+	}
+	if tab := tabPattern.FindStringIndex(line); tab != nil && !commentPattern.MatchString(line[:tab[1]]) {
+		return utf8.RuneCountInString(line[:tab[0]]), problem{"got a tab, want spaces", `inside double quotes a tab is written \t`}
+	}
+	for column, r := range characters {
+		switch r {
+		case '[', '{':
+			if *depth++; *depth == maxNesting+1 {
+				return column, problem{fmt.Sprintf("got brackets %d deep inside each other, want at most %d", *depth, maxNesting), ""}
+			}
+		case ']', '}':
+			*depth = max(0, *depth-1)
+		}
+	}
+	return 0, problem{}
+}
+
+// A tab may stand behind everything in its line, or in a comment. Elsewhere YAML forbids it, or the
+// parser loses it: it reads M<tab>M as MM.
+var (
+	tabPattern     = regexp.MustCompile(`\t[\t ]*[^\t #]`)
+	commentPattern = regexp.MustCompile(`(^|\s)#`)
+)
 
 // badCharacter returns what is wrong with the first character of a line that may not be in a
 // text file, and its index in characters.
@@ -103,17 +119,19 @@ const maskBase = '\U0010FE00'
 
 var (
 	referencePattern = regexp.MustCompile(`\$\{[^}\n]*\}`)
+	escapedPattern   = regexp.MustCompile(`\$\$\{|` + referencePattern.String()) // $${ begins no reference
 	decimalPattern   = regexp.MustCompile(`decimal\s*\([^()\[\]{}\n]*\)`)
 )
 
-// maskReferences replaces the characters in ${...} and decimal(p,s) that mean something to YAML
-// by private ones, so that both need no quotes, also inside { } and [ ]. Nothing moves: one
-// character becomes one character. unmask undoes it.
+// mask replaces the characters in ${...} and decimal(p,s) that mean something to YAML by private
+// ones, so that both need no quotes, also inside { } and [ ]. It does the same with a colon inside
+// a word, as in kafka-1:9092, which the library takes for the end of a key inside { [ ] }, other
+// than YAML does. Nothing moves: one character becomes one character. unmask undoes it.
 //
 // Replacing references before parsing would be simpler, and wrong: what a variable holds could
 // then change the structure of the file, and every later position.
-func maskReferences(text string) string {
-	mask := func(special string) func(string) string {
+func mask(text string) string {
+	masking := func(special string) func(string) string {
 		return func(match string) string {
 			return strings.Map(func(r rune) rune {
 				if strings.ContainsRune(special, r) {
@@ -123,8 +141,22 @@ func maskReferences(text string) string {
 			}, match)
 		}
 	}
-	text = referencePattern.ReplaceAllStringFunc(text, mask("{}[],:#"))
-	return decimalPattern.ReplaceAllStringFunc(text, mask(","))
+	hide := masking("{}[],:#")
+	text = escapedPattern.ReplaceAllStringFunc(text, func(match string) string {
+		if match == "$${" {
+			return match
+		}
+		return hide(match)
+	})
+	text = decimalPattern.ReplaceAllStringFunc(text, masking(","))
+	const outside = " \t\n,[]{}"
+	characters := []rune(text)
+	for i := 1; i+1 < len(characters); i++ {
+		if characters[i] == ':' && !strings.ContainsRune(outside+`"'`, characters[i-1]) && !strings.ContainsRune(outside, characters[i+1]) {
+			characters[i] += maskBase
+		}
+	}
+	return string(characters)
 }
 
 func unmask(text string) string {
@@ -142,7 +174,8 @@ var passwordPattern = regexp.MustCompile(`(?i)\b(pa?s+(w?o?r?d|phrase|w)?|sasl_p
 
 // hideSecrets returns the lines as excerpts may show them. It works on the text and not on the
 // parsed file, so that it also works for a file that cannot be parsed; where it is in doubt it
-// hides too much. A reference is no secret: what it names is needed to mend it.
+// hides too much. A value that is a reference and nothing else is no secret: what it names is
+// needed to mend it. Its default would be one.
 func hideSecrets(lines [][]rune) []shownLine {
 	shown := make([]shownLine, len(lines))
 	below := -1   // lines indented deeper than this belong to a password
@@ -178,10 +211,12 @@ func hideSecrets(lines [][]rune) []shownLine {
 	return shown
 }
 
+var onlyReference = regexp.MustCompile(`^["']?` + referencePattern.String() + `["']?(\s*$|\s*[,}]|\s+#)`)
+
 // secretEnd returns how many characters of text, which follows a password's key, are the
 // password, and whether it may go on in the lines below. Flow says that the key is inside { }.
 func secretEnd(text string, flow bool) (characters int, whole bool) {
-	if match := referencePattern.FindStringIndex(text); match != nil && strings.Trim(text[:match[0]], `"'`) == "" {
+	if match := onlyReference.FindString(text); match != "" && !strings.Contains(match, ":-") {
 		return 0, false
 	}
 	if !flow {

@@ -45,8 +45,11 @@ func suggestOrList(written, what string, known []string) string {
 	if hint := suggest(written, known); hint != "" {
 		return hint
 	}
-	if len(known) == 0 {
+	switch len(known) {
+	case 0:
 		return ""
+	case 1:
+		return fmt.Sprintf("there is only %q", known[0])
 	}
 	if len(known) > maxListed {
 		return fmt.Sprintf("%s are %s and %d more", what, strings.Join(known[:maxListed], ", "), len(known)-maxListed)

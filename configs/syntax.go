@@ -56,7 +56,8 @@ func parseYAML(src *source, text string, report func(place, problem)) *node {
 		switch {
 		case document.Body == nil || document.Body.Type() == ast.CommentType:
 		case root != nil:
-			c.report(c.place(document.Body.GetToken(), ""), problem{message: "got a second document, want one per file", hint: "remove the line --- above"})
+			at := c.place(document.Start, "")
+			c.report(at, problem{message: "got a second document, want one per file", hint: "remove this line, and make one of the two"})
 			return nil
 		default:
 			root = c.node(document.Body)
@@ -122,7 +123,11 @@ func (c converter) node(n ast.Node) *node {
 func (c converter) scalar(k kind, n ast.Node) *node {
 	tk := n.GetToken()
 	quoted := tk.Type == token.SingleQuoteType || tk.Type == token.DoubleQuoteType
-	return &node{kind: k, at: c.place(tk, tk.Value), text: unmask(tk.Value), quoted: quoted}
+	plain := tk.Value
+	if quoted {
+		plain = ""
+	}
+	return &node{kind: k, at: c.place(tk, plain), text: unmask(tk.Value), quoted: quoted}
 }
 
 func (c converter) entry(n *ast.MappingValueNode) entry {
@@ -174,7 +179,7 @@ func (c converter) refuse(n ast.Node) *node {
 	return &node{kind: kindRefused, at: at}
 }
 
-// place returns where a token is. Text is its value, still masked, to know how wide a plain one is.
+// place returns where a token is. Text is the value, still masked, of one without quotes, or "".
 func (c converter) place(tk *token.Token, text string) place {
 	at := place{file: c.src.name, line: 1, column: 1, width: 1}
 	if tk == nil || tk.Position == nil {
@@ -183,7 +188,36 @@ func (c converter) place(tk *token.Token, text string) place {
 	at.line = min(max(1, tk.Position.Line), len(c.src.lines))
 	line := c.src.lines[at.line-1]
 	at.column = min(max(1, tk.Position.Column), len(line)+1)
-	at.width = tokenWidth(line[at.column-1:], text)
+	at = c.realPlace(at, text)
+	at.width = tokenWidth(c.src.lines[at.line-1][at.column-1:], text)
+	return at
+}
+
+// realPlace sets the place of an unquoted text right, by looking for its first word. The library
+// counts blanks at the end of a line as if they stood before the text,
+// and may place a text of several lines in its last.
+func (c converter) realPlace(at place, text string) place {
+	words := strings.Fields(unmask(text))
+	line := c.src.lines[at.line-1]
+	rest := string(line[at.column-1:])
+	if len(words) == 0 || strings.HasPrefix(rest, words[0]) {
+		return at
+	}
+	end := min(len(line), at.column-1+utf8.RuneCountInString(words[0]))
+	for i := at.line; i > 0; i-- {
+		before := string(c.src.lines[i-1][:end])
+		if start := strings.LastIndex(before, words[0]); start >= 0 {
+			at.line, at.column = i, utf8.RuneCountInString(before[:start])+1
+			return at
+		}
+		if start := strings.Index(rest, words[0]); i == at.line && start >= 0 {
+			at.column += utf8.RuneCountInString(rest[:start])
+			return at
+		}
+		if i > 1 {
+			end = len(c.src.lines[i-2])
+		}
+	}
 	return at
 }
 
@@ -216,8 +250,6 @@ func tokenWidth(rest []rune, text string) int {
 // is the key; one that is not here is passed on as it is.
 var syntaxFaults = map[string]problem{
 	"non-map value is specified":                                         {`want "key: value" here`, "a colon needs a space after it"},
-	"',' or ']' must be specified":                                       {"the list is not closed, or a comma is missing before this", "a list is [a, b]"},
-	"',' or '}' must be specified":                                       {"the mapping is not closed, or a comma is missing before this", "a mapping is {a: 1, b: 2}"},
 	"sequence end token ']' not found":                                   {"the [ that is opened here is never closed", ""},
 	"could not find flow mapping end token '}'":                          {"the { that is opened here is never closed", ""},
 	"could not find '[' character corresponding to ']'":                  {"this ] closes nothing", ""},
@@ -246,6 +278,8 @@ func syntaxFault(src *source, err error) (place, problem) {
 	switch {
 	case message == "mapping value is not allowed in this context":
 		at, p = c.secondColon(at)
+	case message == "',' or ']' must be specified", message == "',' or '}' must be specified":
+		p = c.notClosed(at)
 	case strings.HasSuffix(message, "is a reserved character"):
 		p = problem{message: fmt.Sprintf("a value cannot begin with %s", string(src.lines[at.line-1][at.column-1:][:1])), hint: "put it in quotes"}
 	case strings.HasPrefix(message, "found unknown escape character"):
@@ -253,11 +287,44 @@ func syntaxFault(src *source, err error) (place, problem) {
 	case !known:
 		p = problem{message: "got text that is not YAML: " + message}
 	}
-	if line := string(src.lines[at.line-1]); p.hint == "" && strings.Contains(line, "${") && !referencePattern.MatchString(line) {
+	switch line := string(src.lines[at.line-1]); {
+	case p.hint != "":
+	case strings.Contains(line, "${") && !referencePattern.MatchString(line):
 		p.hint = "the reference ${ in this line is not closed"
 	}
-	p.message += " (nothing else could be checked)"
+	// The parser stops at the first mistake, so this is the only fault that the user sees now.
+	p.hint = strings.TrimPrefix(p.hint+"; nothing else could be checked", "; ")
 	return at, p
+}
+
+// notClosed explains a place inside [ ] or { } where a comma or the end should be.
+func (c converter) notClosed(at place) problem {
+	type bracket struct {
+		r    rune
+		line int
+	}
+	var open []bracket
+	for i, line := range c.src.lines[:at.line] {
+		if i == at.line-1 {
+			line = line[:at.column-1]
+		}
+		for j, r := range line {
+			if r == '#' && (j == 0 || line[j-1] == ' ') {
+				break // a comment
+			}
+			// A bracket in quotes is rare enough: it makes the message point to a wrong line, no more.
+			if r == '[' || r == '{' {
+				open = append(open, bracket{r, i + 1})
+			} else if (r == ']' || r == '}') && len(open) > 0 {
+				open = open[:len(open)-1]
+			}
+		}
+	}
+	if len(open) == 0 {
+		return problem{"a bracket is not closed, or a comma is missing before this", ""}
+	}
+	last := open[len(open)-1]
+	return problem{fmt.Sprintf("the %c in line %d is not closed, or a comma is missing before this", last.r, last.line), ""}
 }
 
 // secondColon explains a value that holds ": " at its end, or in the line below, where the value

@@ -41,8 +41,12 @@ func (r *reader) readTables(top *section) ([]Table, tables) {
 		read = append(read, t.Table)
 		folded := strings.ToLower(t.Name)
 		if line, doubled := lines[folded]; doubled {
-			r.fault(t.nameAt(n), fmt.Sprintf("table number %d", i+1), problem{
-				fmt.Sprintf("name: %q is the name of a table already, in line %d", t.Name, line), "upper and lower case are the same in SQL"})
+			p := problem{fmt.Sprintf("name: %q is the name of a table already, in line %d", t.Name, line), ""}
+			if known.byName[t.Name] == nil {
+				p = problem{fmt.Sprintf("name: %q differs from the name of the table in line %d only in case", t.Name, line),
+					"upper and lower case are the same in SQL"}
+			}
+			r.fault(t.nameAt(n), fmt.Sprintf("table number %d", i+1), p)
 			continue
 		}
 		lines[folded] = t.nameAt(n).line
@@ -104,7 +108,7 @@ func (t *tableSettings) readColumns() {
 		}
 		folded := strings.ToLower(c.Name)
 		if first := lines[folded]; first != nil {
-			p := problem{fmt.Sprintf("column %q is given twice, first in line %d", c.Name, first.nameAt.line), ""}
+			p := problem{fmt.Sprintf("column %q is given twice%s", c.Name, firstIn(first.nameAt.line, c.nameAt)), ""}
 			if first.Name != c.Name {
 				p = problem{fmt.Sprintf("column %q differs from %q in line %d only in case", c.Name, first.Name, first.nameAt.line),
 					"upper and lower case are the same in SQL"}

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -78,7 +79,7 @@ func correctUnits(text string, units []unit, limit int) (fixed string, total int
 		rest = rest[len(digits)+len(name):]
 		n, err := strconv.ParseInt(digits, 10, 64)
 		if errors.Is(err, strconv.ErrRange) {
-			n, err = math.MaxInt64, nil
+			total, err = -1, nil
 		}
 		if err != nil || part >= limit {
 			return "", 0, false
@@ -86,7 +87,7 @@ func correctUnits(text string, units []unit, limit int) (fixed string, total int
 		if multiple, found := unitMultiples[name]; found && n < math.MaxInt64/multiple.factor {
 			digits, name = strconv.FormatInt(n*multiple.factor, 10), multiple.name
 		}
-		if right := unitMistakes[name]; right != "" {
+		if right := cmp.Or(unitMistakes[name], unitMistakes[strings.ToLower(name)]); right != "" {
 			name = right
 		}
 		at := slices.IndexFunc(units, func(u unit) bool { return u.name == name })

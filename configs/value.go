@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -36,9 +37,9 @@ func (v value) String() string {
 		return "a value that is not shown"
 	case strings.HasPrefix(v.from, "${file:"):
 		return "the content of " + v.from
-	case v.text == "" && v.from != "":
+	case v.text == "" && v.from != "" && v.at.line > 0:
 		return "nothing from " + v.from
-	case v.from != "":
+	case v.from != "" && v.at.line > 0: // not of a flag
 		return fmt.Sprintf("%s from %s", quote(v.text), v.from)
 	case v.text == "":
 		return `""`
@@ -57,7 +58,10 @@ func quote(text string) string {
 	if runes := []rune(text); len(runes) > maxQuoted {
 		text = string(runes[:maxQuoted]) + "…"
 	}
-	return fmt.Sprintf("%q", text)
+	if strings.Contains(text, `"`) && !strings.ContainsAny(text, "'\\") && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "'" + text + "'" // easier to read than escapes
+	}
+	return strconv.Quote(text)
 }
 
 // isText reports whether the value may be taken as text: an unquoted number or true is a
