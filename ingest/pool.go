@@ -30,19 +30,29 @@ func newRecordPool() *recordPool { return &recordPool{} }
 // class is the power of two that n fits into.
 func class(n int) int { return bits.Len(uint(max(n, 1) - 1)) }
 
+// take removes the last of a free list, nil when it is empty. It is read under the lock: a put that comes between
+// would write its own slice there, which then would be lent twice.
+func take[T any](p *recordPool, free *[][]T) []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(*free)
+	if n == 0 {
+		return nil
+	}
+	last := (*free)[n-1]
+	*free = (*free)[:n-1]
+	return last
+}
+
 // GetDecompressBytes implements kgo.PoolDecompressBytes.
 func (p *recordPool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
 	c := max(class(len(compressed)*poolExpected), poolBytesMin)
 	if c >= poolClasses {
 		return make([]byte, 0, len(compressed)*poolExpected)
 	}
-	p.mu.Lock()
-	if free := p.mu.bytes[c]; len(free) > 0 {
-		p.mu.bytes[c] = free[:len(free)-1]
-		p.mu.Unlock()
-		return free[len(free)-1]
+	if b := take(p, &p.mu.bytes[c]); b != nil {
+		return b
 	}
-	p.mu.Unlock()
 	return make([]byte, 0, 1<<c)
 }
 
@@ -65,13 +75,9 @@ func (p *recordPool) GetRecords(n int) []kgo.Record {
 	if c >= poolClasses {
 		return make([]kgo.Record, 0, n)
 	}
-	p.mu.Lock()
-	if free := p.mu.records[c]; len(free) > 0 {
-		p.mu.records[c] = free[:len(free)-1]
-		p.mu.Unlock()
-		return free[len(free)-1]
+	if r := take(p, &p.mu.records[c]); r != nil {
+		return r
 	}
-	p.mu.Unlock()
 	return make([]kgo.Record, 0, 1<<c)
 }
 
