@@ -51,7 +51,7 @@ func (n *Node) serveHTTP(l net.Listener) {
 	handle("/", func(_ http.ResponseWriter, r *http.Request) error {
 		return coded(http.StatusNotFound, "not_found", "there is nothing at %s %s", r.Method, r.URL.Path)
 	})
-	n.server = &http.Server{Handler: mux, ReadHeaderTimeout: headerLimit, BaseContext: func(net.Listener) context.Context { return n.ctx }}
+	n.server = &http.Server{Handler: n.onceOpened(mux), ReadHeaderTimeout: headerLimit, BaseContext: func(net.Listener) context.Context { return n.ctx }}
 	n.work.Go(func() {
 		if err := n.server.Serve(l); !errors.Is(err, http.ErrServerClosed) && n.ctx.Err() == nil {
 			n.log.Error("http server stopped", "error", err)
@@ -61,6 +61,23 @@ func (n *Node) serveHTTP(l net.Listener) {
 	n.work.Go(func() {
 		<-n.ctx.Done()
 		n.server.Close()
+	})
+}
+
+// onceOpened answers for a node that is still opening its files, which may take a while after a crash: it is
+// alive, and nothing else can be asked yet.
+func (n *Node) onceOpened(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-n.opened:
+			h.ServeHTTP(w, r)
+		default:
+			if r.URL.Path == "/health" {
+				h.ServeHTTP(w, r)
+				return
+			}
+			n.writeError(w, r, coded(http.StatusServiceUnavailable, "not_ready", "the node is opening its files"))
+		}
 	})
 }
 

@@ -69,6 +69,7 @@ type Node struct {
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup
 	lock   io.Closer
+	opened chan struct{} // closed when all parts above are there
 	ready  chan struct{} // closed when the node is registered
 	phase  atomic.Pointer[string]
 
@@ -88,7 +89,7 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), ready: make(chan struct{})}
+	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), opened: make(chan struct{}), ready: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.mu.replicas = map[catalog.TabletID]*replica{}
 	n.mu.feeds = map[string]*feed{}
@@ -111,6 +112,7 @@ func Start(o Options) (*Node, error) {
 		n.cancel(err)
 		return nil, errors.Join(err, n.closeParts())
 	}
+	close(n.opened)
 	n.setPhase("joining the cluster")
 	n.goes(n.join)
 	n.goes(n.saveCatalog)
