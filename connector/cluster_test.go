@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +36,47 @@ type cluster struct {
 	disks  map[string]*vfs.Mem
 	nodes  map[string]*Node
 	rng    *rand.Rand
+	wires  map[string]*wire
+}
+
+// wire is a node's way to Kafka; cutting it resets its connections and refuses new ones.
+type wire struct {
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+}
+
+func (w *wire) set(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+	for c := range w.conns {
+		if cut {
+			c.Close()
+		}
+	}
+	clear(w.conns)
+}
+
+func (w *wire) dial(ctx context.Context, k *kfake.VirtualNetwork, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	cut := w.cut
+	w.mu.Unlock()
+	if cut {
+		return nil, errors.New("the way to kafka is cut")
+	}
+	conn, err := k.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cut {
+		conn.Close()
+		return nil, errors.New("the way to kafka is cut")
+	}
+	w.conns[conn] = true
+	return conn, nil
 }
 
 const clusterConfig = `
@@ -63,8 +105,9 @@ connectors:
     add: {kafka_offset: offset, kafka_partition: partition}
 `
 
-func newCluster(t *testing.T, nodes, replicas int) *cluster {
-	c := &cluster{t: t, net: simnet.New(1), disks: map[string]*vfs.Mem{}, nodes: map[string]*Node{}, rng: rand.New(rand.NewPCG(1, 1))}
+func newCluster(t *testing.T, nodes, replicas int, seed uint64) *cluster {
+	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*vfs.Mem{}, nodes: map[string]*Node{},
+		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}}
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(c.kafka.Listen), kfake.SeedTopics(4, "app"))
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +124,7 @@ func newCluster(t *testing.T, nodes, replicas int) *cluster {
 	}
 	for _, n := range c.config.Cluster.Nodes {
 		c.disks[n.ID] = vfs.NewMem()
+		c.wires[n.ID] = &wire{conns: map[net.Conn]bool{}}
 	}
 	return c
 }
@@ -95,12 +139,12 @@ func (e entropy) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (c *cluster) dial(from string) func(context.Context, string) (net.Conn, error) {
+func (c *cluster) dial(id string) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		if strings.HasPrefix(addr, "n") {
-			return c.net.Host(from).Dial(ctx, addr)
+			return c.net.Host(id+addr[2:]).Dial(ctx, addr) // a host for each port
 		}
-		return c.kafka.DialContext(ctx, "tcp", addr)
+		return c.wires[id].dial(ctx, &c.kafka, addr)
 	}
 }
 
@@ -114,7 +158,7 @@ func testLogger(node string) *slog.Logger {
 func (c *cluster) start(id string) {
 	c.t.Helper()
 	n, err := Start(Options{
-		Config: c.config, Node: id, FS: c.disks[id], Dial: c.dial(id + ":7401"), Entropy: entropy{c.rng}, Logger: testLogger(id),
+		Config: c.config, Node: id, FS: c.disks[id], Dial: c.dial(id), Entropy: entropy{c.rng}, Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second},
 	})
@@ -226,7 +270,7 @@ func (c *cluster) awaitHealthy(id string) api.Status {
 
 func TestClusterOfThree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3, 3)
+		c := newCluster(t, 3, 3, 1)
 		c.startAll()
 		c.produce(0, 2000)
 		c.await("n1", 2000)
@@ -249,7 +293,7 @@ func TestClusterOfThree(t *testing.T) {
 
 func TestClusterOfOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 1, 1)
+		c := newCluster(t, 1, 1, 1)
 		c.startAll()
 		c.produce(0, 1000)
 		c.await("n1", 1000)

@@ -27,6 +27,9 @@ func (n *Node) systemDuties(ctx context.Context) {
 			n.initCluster(ctx, view)
 			n.planTables(ctx, view)
 			n.followers(ctx, view)
+		} else {
+			n.clearFaults("command ") // the leader has its own
+			n.clearFaults("configuration")
 		}
 		select {
 		case <-view.Superseded():

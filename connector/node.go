@@ -36,6 +36,10 @@ type Options struct {
 	Flush   FlushOptions
 }
 
+// diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:
+// it ends, and others lead. Much less would end nodes on a machine that is merely busy.
+const diskPatience = 8 * time.Second
+
 // FlushOptions say when a tablet's MemRowSet becomes files; zero means the store's defaults.
 type FlushOptions struct {
 	Bytes int64
@@ -150,7 +154,7 @@ func (n *Node) open() (err error) {
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
 		FS: o.FS, Dir: path.Join(n.self.Data, walDir), PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
-		Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
+		WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
 	})
 	if err != nil {
 		return errors.Join(err, peers.Close())

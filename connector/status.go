@@ -32,7 +32,13 @@ func (n *Node) notReady() string {
 		}
 		return "starting"
 	}
-	for _, t := range n.catalog.Snapshot().ReplicasOn(n.member()) {
+	view := n.catalog.Snapshot()
+	for _, spec := range n.wanted.Tables {
+		if _, ok := view.Table(spec.Name); !ok {
+			return fmt.Sprintf("table %s is not made yet", spec.Name)
+		}
+	}
+	for _, t := range view.ReplicasOn(n.member()) {
 		g := n.groupOf(t.ID)
 		if g == nil {
 			return fmt.Sprintf("tablet %d is not open yet", t.ID)

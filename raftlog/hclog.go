@@ -35,15 +35,13 @@ func (h *hcLogger) Log(level hclog.Level, msg string, args ...any) {
 	h.l.Log(context.Background(), to, "raft: "+msg, args...)
 }
 
+// slogLevel puts raft's own words down: it warns of every heartbeat that a peer which is down does not get,
+// for each group. What a person must know of is said by peers, groups and the log themselves.
 func slogLevel(level hclog.Level) slog.Level {
-	switch level {
-	case hclog.Error:
+	if level == hclog.Error {
 		return slog.LevelWarn
-	case hclog.Warn:
-		return slog.LevelInfo
-	default:
-		return slog.LevelDebug
 	}
+	return slog.LevelDebug
 }
 
 func (h *hcLogger) enabled(level hclog.Level) bool {

@@ -76,6 +76,13 @@ func TestExactlyOnceWithRealKafka(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	defer func() {
+		for _, p := range c.Nodes {
+			if t.Failed() {
+				t.Logf("%s:\n%s", p.ID, p.Tail())
+			}
+		}
+	}()
 	for _, p := range c.Nodes {
 		if err := p.Start(); err != nil {
 			t.Fatal(err)
