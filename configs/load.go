@@ -55,7 +55,8 @@ func readFile(name string) ([]byte, error) {
 }
 
 // Parse reads a configuration. Name is the file's path: faults begin with it, and the other files
-// that the configuration names are relative to its folder; readFile gets their whole path. The
+// that the configuration names are relative to its folder; readFile gets their whole path. Without
+// env no variable is set, and without readFile there is no file. The
 // error is of type Faults and holds every fault.
 func Parse(name string, data []byte, env func(string) (string, bool), readFile func(string) ([]byte, error), options ...Option) (*Config, error) {
 	src, text, faults := newSource(name, data)

@@ -260,6 +260,16 @@ func TestUnbuiltIsRefused(t *testing.T) {
 	}
 }
 
+func TestParseWithoutAWorld(t *testing.T) {
+	if _, err := Parse("nyala.yaml", []byte(smallest), nil, nil); err != nil {
+		t.Error(err)
+	}
+	_, err := Parse("nyala.yaml", []byte(strings.Replace(smallest, "data: d", "data: ${env:X}, rack: ${file:y}", 1)), nil, nil)
+	if faults := (Faults{}); !errors.As(err, &faults) || len(faults) != 2 {
+		t.Errorf("got %v, want a fault for each reference", err)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Load(filepath.Join(dir, "nyala.yaml"))

@@ -3,6 +3,7 @@ package configs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,12 @@ type reader struct {
 }
 
 func newReader(src *source, env func(string) (string, bool), readFile func(string) ([]byte, error)) *reader {
+	if env == nil {
+		env = func(string) (string, bool) { return "", false }
+	}
+	if readFile == nil {
+		readFile = func(string) ([]byte, error) { return nil, fs.ErrNotExist }
+	}
 	dir := filepath.Dir(src.name)
 	return &reader{src: src, overrides: map[string]value{}, resolver: resolver{env: env, readFile: func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
