@@ -38,11 +38,24 @@ func TestForeignReaders(t *testing.T) {
 	write(t, vfs.OS(), filepath.Join(dir, "long"), ls, long, Options{})
 	model(t, filepath.Join(dir, "long.json"), ls, long)
 
-	out, err := exec.Command(python(t), filepath.Join("testdata", "foreign", "check.py"), dir).CombinedOutput()
+	out, err := check(t, dir)
 	t.Logf("%s", out)
 	if err != nil {
 		t.Fatal(err)
 	}
+
+	other := t.TempDir() // a model that differs in one row must be told apart
+	rows := modelRows(t, seeded(9), s, 9)
+	write(t, vfs.OS(), filepath.Join(other, "few"), s, rows, Options{})
+	rows.Refs[3] = rows.Refs[4]
+	model(t, filepath.Join(other, "few.json"), s, rows)
+	if out, err := check(t, other); err == nil || !bytes.Contains(out, []byte(" row 3: got ")) {
+		t.Fatalf("a wrong row is not seen: %v\n%s", err, out)
+	}
+}
+
+func check(t *testing.T, dir string) ([]byte, error) {
+	return exec.Command(python(t), filepath.Join("testdata", "foreign", "check.py"), dir).CombinedOutput()
 }
 
 // stream writes an export, which is compressed harder.
