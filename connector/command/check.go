@@ -13,7 +13,7 @@ import (
 func (p *program) checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check DATA_DIR",
-		Short: "verify all files of a stopped node",
+		Short: "Verify all files of a stopped node",
 		Long: `Reads everything in the data directory of a stopped node: every record of its log, its catalog, every manifest,
 every checksum, page and key of its rowsets. Says each problem with its file and place. It repairs nothing. Exit status 0
 only if all is whole.`,

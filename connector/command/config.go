@@ -11,7 +11,7 @@ import (
 func (p *program) configCommand() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check FILE",
-		Short: "say every fault of a configuration, each with its place",
+		Short: "Say every fault of a configuration, each with its place",
 		Long: `Says every fault of a configuration at once, each with file, line and column, the line itself and the
 nearest right name. Exit status 0 if there is none, 2 if there is one. Nothing is started.`,
 		Args: arguments("FILE"),
@@ -27,7 +27,7 @@ nearest right name. Exit status 0 if there is none, 2 if there is one. Nothing i
 	}
 	printing := &cobra.Command{
 		Use:   "print FILE",
-		Short: "print the effective settings, defaults too, secrets hidden",
+		Short: "Print the effective settings, defaults too, secrets hidden",
 		Args:  arguments("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := configs.Load(args[0])
@@ -37,5 +37,5 @@ nearest right name. Exit status 0 if there is none, 2 if there is one. Nothing i
 			return c.Print(p.stdout)
 		},
 	}
-	return onlyCommands(&cobra.Command{Use: "config", Short: "check or print a configuration"}, check, printing)
+	return onlyCommands(&cobra.Command{Use: "config", Short: "Check or print a configuration"}, check, printing)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -29,7 +28,7 @@ func (p *program) deadLettersCommand() *cobra.Command {
 	o := scanOptions{Request: query.Request{Order: query.OrderKey}}
 	list := &cobra.Command{
 		Use:   "list",
-		Short: "print records that did not fit their table, and why",
+		Short: "Print records that did not fit their table, and why",
 		Long: `Prints the records that could not become rows: where each came from, the stage that refused it, and why. They are
 rows of the table nyala.dead_letters; nyala scan nyala.dead_letters takes conditions.`,
 		Args: arguments(),
@@ -44,7 +43,7 @@ rows of the table nyala.dead_letters; nyala scan nyala.dead_letters takes condit
 		o.Columns = letterColumns
 		return p.scan(c.Context(), t, schema.DeadLettersTable, o)
 	}
-	return onlyCommands(&cobra.Command{Use: "dead-letters", Short: "records that did not fit their table"}, list)
+	return onlyCommands(&cobra.Command{Use: "dead-letters", Short: "Records that did not fit their table"}, list)
 }
 
 // listLetters prints them readably: keys and values as text where they are text.
@@ -120,21 +119,18 @@ func shortText(b []byte) string {
 		}
 		return fmt.Sprintf("0x%x", b)
 	}
-	runes := []rune(string(b[:min(len(b), 4*letterText)]))
-	if i := slices.Index(runes, utf8.RuneError); i >= 0 {
-		runes = runes[:i] // cut in the middle of a character
-	}
-	cut := len(runes) > letterText
 	var out strings.Builder
-	for _, r := range runes[:min(len(runes), letterText)] {
+	runes := 0
+	for _, r := range string(b) {
+		if runes++; runes > letterText {
+			out.WriteString("…")
+			break
+		}
 		if unicode.IsPrint(r) {
 			out.WriteRune(r)
 		} else {
 			fmt.Fprintf(&out, "\\u%04x", r)
 		}
-	}
-	if cut {
-		out.WriteString("…")
 	}
 	return out.String()
 }

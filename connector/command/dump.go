@@ -20,7 +20,7 @@ import (
 
 func (p *program) dumpCommand() *cobra.Command {
 	files := vfs.OS()
-	return onlyCommands(&cobra.Command{Use: "dump", Short: "print a file's content for a person"},
+	return onlyCommands(&cobra.Command{Use: "dump", Short: "Print a file's content for a person"},
 		p.dumpOne("wal DIR...", "the log of a node, record by record",
 			`Prints the log in a node's data directory, or in its directory wal: segments, drains, and every record with its place.`,
 			func(name string, w io.Writer) error { return connector.DumpLog(files, name, w) }),
@@ -42,7 +42,7 @@ Each file holds one entry as it was proposed; - is standard input.`,
 func (p *program) dumpOne(use, short, long string, dump func(name string, w io.Writer) error) *cobra.Command {
 	kind, _, _ := strings.Cut(use, " ")
 	return &cobra.Command{
-		Use: use, Short: "print " + short, Long: long,
+		Use: use, Short: "Print " + short, Long: long,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return wrongUse("nyala dump %s needs a path", kind)

@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"path"
 	"path/filepath"
 	"time"
@@ -21,7 +20,7 @@ func (p *program) exportCommand() *cobra.Command {
 	var to, at string
 	c := &cobra.Command{
 		Use:   "export TABLE --to DIR",
-		Short: "write a consistent snapshot of a table as Parquet files",
+		Short: "Write a consistent snapshot of a table as Parquet files",
 		Long: `Writes a table as of one instant into DIR/TABLE: Parquet files that any reader takes, sorted by primary key, one
 directory for each range, and a manifest that names the instant, every file and how much of each Kafka partition is in. The
 manifest comes last: a directory without _manifest.json holds no export.`,
@@ -52,7 +51,7 @@ manifest comes last: a directory without _manifest.json holds no export.`,
 func (p *program) export(ctx context.Context, client *api.Client, table, to string, at int64) error {
 	began := time.Now()
 	var s export.Snapshot
-	if err := client.Get(ctx, "/api/v1/tables/"+table+"/snapshot", url.Values{"at": query.Request{At: at}.Values()["at"]}, &s); err != nil {
+	if err := client.Get(ctx, "/api/v1/tables/"+table+"/snapshot", query.Request{At: at}.Values(), &s); err != nil {
 		return err
 	}
 	if s.Schema == nil {

@@ -107,6 +107,7 @@ func (p *program) message(err error) string {
 
 // wrap marks the moment at which the code of a command is reached, in c and all below it.
 func (p *program) wrap(c *cobra.Command) {
+	c.DisableFlagsInUseLine = !c.HasFlags() // it has --help only
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
 			p.began = true

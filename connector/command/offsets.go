@@ -12,7 +12,7 @@ func (p *program) offsetsCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "offsets",
-		Short: "where every Kafka partition stands",
+		Short: "Where every Kafka partition stands",
 		Long: `Shows where every source stands. All records below the checkpoint are in their table, in nyala.dead_letters or in
 nyala.gaps, and a restart goes on there. The watermark is the same, a moment ahead of being saved; the position is what
 was read; the end is what was produced. Lag is from the watermark to the end.`,

@@ -109,7 +109,7 @@ func (a *answer) Next() (*batch.Batch, error) {
 		return got.ID == want.ID && got.Type == want.Type
 	})
 	if !same {
-		return nil, fmt.Errorf("the rows that came do not have the columns asked for: was the table changed meanwhile?")
+		return nil, fmt.Errorf("the %d columns that came are not the %d asked for: was the table changed meanwhile?", len(b.Columns), len(a.columns))
 	}
 	return b, nil
 }

@@ -39,7 +39,7 @@ func (p *program) runCommand() *cobra.Command {
 	o := runOptions{flags: map[string]*string{}}
 	c := &cobra.Command{
 		Use:   "run --config FILE --node ID",
-		Short: "run a node until SIGTERM",
+		Short: "Run a node until SIGTERM",
 		Long: `Runs one node of the cluster that the configuration describes; the file is the same on every node. On
 SIGTERM or SIGINT the node drains: it saves its checkpoints, leaves the consumer groups and hands over what it leads,
 in at most 30 seconds. A second signal ends it at once, which loses nothing that was acknowledged.`,

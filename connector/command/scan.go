@@ -27,7 +27,7 @@ func (p *program) scanCommand() *cobra.Command {
 	var o scanOptions
 	c := &cobra.Command{
 		Use:   "scan TABLE",
-		Short: "print rows of a table",
+		Short: "Print rows of a table",
 		Long: `Prints the rows of a table as of one instant, the same on all tablets: now, so that all that was acknowledged
 before is there, or --at, as far back as the table's history goes. --where may be given several times; all conditions must
 hold: = != < <= > >= in (..), is null, is not null.`,

@@ -19,7 +19,7 @@ func (p *program) statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "health of nodes, tables, tablets and connectors",
+		Short: "Health of nodes, tables, tablets and connectors",
 		Long: `Shows the health of the cluster: its nodes, how far the connectors are behind, what the tables hold, which
 tablets lack replicas, and what is wrong in a sentence each. Exit status 0 if it is healthy, 3 if not, 1 if no node answers.`,
 		Args: arguments(),
@@ -92,31 +92,34 @@ func (p *page) verdict(s *api.Status) {
 }
 
 func (p *page) section(title string, g grid) {
+	if g.Length() == 0 {
+		return
+	}
 	p.out.WriteString("\n" + title + "\n")
 	g.write(&p.out)
 }
 
 func (p *page) nodes(nodes []api.Node) {
-	g := newGrid("NODE", "STATE", "RACK", "HTTP", ">LEADERS", ">REPLICAS", ">MEMORY", "")
+	g := newGrid("NODE", "STATE", "RACK", "HTTP", ">LEADERS", ">REPLICAS", ">MEMORY")
 	for _, n := range nodes {
 		up := n.State == api.StateUp
 		leaders, replicas, memory := count(int64(n.Leaders)), count(int64(n.Replicas)), size(n.MemoryUsed)+" of "+size(n.MemoryLimit)
 		if n.State == api.StateDown {
 			leaders, replicas, memory = "-", "-", "-"
 		}
-		g.add(n.ID, p.paint(up, n.State), dash(n.Rack), n.HTTP, leaders, replicas, memory, n.Reason)
+		g.add(n.ID, p.paint(up, n.State), dash(n.Rack), n.HTTP, leaders, replicas, memory)
 	}
 	p.section("Nodes", g)
 }
 
 func (p *page) connectors(connectors []api.Connector) {
-	if len(connectors) == 0 {
-		return
-	}
 	g := newGrid("CONNECTOR", "TABLE", "STATE", ">LAG", ">BEHIND", ">PARTITIONS", "")
 	for _, c := range connectors {
-		good := c.State == api.ConnectorRunning || c.State == api.ConnectorPaused
-		g.add(c.Name, c.Table, p.paint(good, c.State), count(c.LagRecords)+" records", seconds(c.LagSeconds), len(c.Partitions), c.Reason)
+		good, reason := c.State == api.ConnectorRunning || c.State == api.ConnectorPaused, c.Reason
+		if !good {
+			reason = "" // it is one of those above
+		}
+		g.add(c.Name, c.Table, p.paint(good, c.State), count(c.LagRecords)+" records", seconds(c.LagSeconds), len(c.Partitions), reason)
 	}
 	p.section("Connectors", g)
 	p.stuck(connectors)
@@ -136,9 +139,7 @@ func (p *page) stuck(connectors []api.Connector) {
 			}
 		}
 	}
-	if lines > 0 {
-		p.section("Partitions that need a look"+firstOf(lines), g)
-	}
+	p.section("Partitions that need a look"+firstOf(lines), g)
 }
 
 func (p *page) tables(tables []api.Table) {
@@ -168,9 +169,7 @@ func (p *page) tablets(tablets []api.Tablet) {
 			g.add(t.ID, t.Table, t.Bucket, dash(t.Range), dash(t.Leader), strings.Join(replicas, ", "))
 		}
 	}
-	if lines > 0 {
-		p.section("Tablets that lack a replica or a leader"+firstOf(lines), g)
-	}
+	p.section("Tablets that lack a replica or a leader"+firstOf(lines), g)
 }
 
 func firstOf(lines int) string {
