@@ -537,3 +537,104 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestDeadLettersFirst keeps the dead letters from being written: the watermark waits for them.
+func TestDeadLettersFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 1})
+		l, _ := w.Layout(schema.DeadLettersTable)
+		w.setWrite(func(tablet uint64, _ int) writeFault {
+			if tablet == l.Ranges[0].Tablets[0] {
+				return writeFails
+			}
+			return writeWorks
+		})
+		w.connector()
+		w.produce("app", 0, 0, 10)
+		w.produceRecords(&kgo.Record{Topic: "app", Value: []byte("{")})
+		w.produce("app", 0, 11, 10)
+		w.awaitRows(20)
+		time.Sleep(10 * time.Second)
+		if c := w.checkpoint(0); c > 10 {
+			t.Errorf("checkpoint %d above a record that is nowhere", c)
+		}
+		w.setWrite(nil)
+		w.checkpointed(map[int32]int64{0: 21})
+		if n := len(w.rows(schema.DeadLettersTable)); n != 1 {
+			t.Errorf("%d dead letters, want 1", n)
+		}
+	})
+}
+
+// TestSegments looks at what an undisturbed owner sends: to each tablet contiguous segments from its start on.
+func TestSegments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 1})
+		type sent struct {
+			tablet uint64
+			seg    offsets.Segment
+		}
+		var all []sent
+		sender := NewSender(SenderOptions{EntryRows: 30, Write: func(ctx context.Context, tablet uint64, entry []byte) (Answer, error) {
+			p, err := batch.ParseWrite(entry)
+			if err != nil {
+				t.Error(err)
+				return Answer{}, nil
+			}
+			a, err := w.write(ctx, tablet, entry)
+			w.mu.Lock()
+			for _, s := range p.Segments {
+				all = append(all, sent{tablet, s})
+			}
+			w.mu.Unlock()
+			return a, err
+		}})
+		defer sender.Close()
+		n := w.connector(func(o *Options) { o.Sender, o.ChunkRows = sender, 7 })
+		w.produce("app", 0, 0, 500)
+		w.awaitRows(500)
+		n.stop()
+		next := map[uint64]int64{}
+		for _, s := range all {
+			if s.seg.Start != 0 || s.seg.First != next[s.tablet] || s.seg.Next <= s.seg.First {
+				t.Fatalf("tablet %d: segment %s with start %d after %d", s.tablet, s.seg.Range, s.seg.Start, next[s.tablet])
+			}
+			next[s.tablet] = s.seg.Next
+		}
+		if len(next) != 4 || len(all) < 20 {
+			t.Errorf("%d segments to %d tablets", len(all), len(next))
+		}
+	})
+}
+
+// TestFar brings a lane that lags by more than a segment can span up to its chunk first.
+func TestFar(t *testing.T) {
+	o := &owner{source: offsets.Source{Connector: "c"}, start: 5}
+	o.dead.Store(false)
+	pool := newChunkPool(eventTable(), 4)
+	c := pool.get()
+	c.span = offsets.Range{First: 5 + 1<<33, Next: 6 + 1<<33}
+	c.offsets = append(c.offsets, c.span.First)
+	for i, v := range []schema.Value{{Int: 1}, {Int: 2}, {Bytes: []byte("x")}, {}, {}} {
+		c.rows.Columns[i].AppendValue(v)
+	}
+	c.seal()
+	pieces := []piece{{chunk: c, rows: []uint32{0}, lane: &lane{owner: o, next: 5}}}
+	if far(pieces) == nil {
+		t.Fatal("not far")
+	}
+	var b entryBuilder
+	entry, _ := b.buildAdvance(far(pieces))
+	p, err := batch.ParseWrite(entry)
+	if err != nil || p.Batch.Rows != 0 || p.Segments[0].First != 5 || p.Segments[0].Next != c.span.First || p.Segments[0].Start != 5 {
+		t.Fatalf("advance: %+v, %v", p, err)
+	}
+	pieces[0].lane.next = p.Segments[0].Next
+	if far(pieces) != nil {
+		t.Fatal("still far")
+	}
+	entry, _ = b.build(pieces)
+	if p, err = batch.ParseWrite(entry); err != nil || p.Offset(0) != c.span.First {
+		t.Fatalf("entry: %+v, %v", p, err)
+	}
+}
