@@ -53,6 +53,9 @@ func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int)
 }
 
 func (t *Tablet) fetchRowSet(ctx context.Context, a added) error {
+	if t.manager.options.Fetch == nil {
+		return fmt.Errorf("store: tablet %d: rowset %d is not here, and there is no peer to ask", t.spec.ID, a.id)
+	}
 	fetch := func(ctx context.Context, name string, off int64) (io.ReadCloser, error) {
 		return t.manager.options.Fetch(ctx, t.spec.ID, name, off)
 	}

@@ -143,6 +143,9 @@ func (t *Tablet) overtake() {
 }
 
 func (t *Tablet) propose(ctx context.Context, entry []byte) (Result, error) {
+	if t.manager.options.Propose == nil {
+		return Result{}, fmt.Errorf("store: tablet %d has no log", t.spec.ID)
+	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	out, err := t.manager.options.Propose(ctx, t.spec.ID, entry)

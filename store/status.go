@@ -22,6 +22,7 @@ type Status struct {
 	Fault     error       // why work on its files failed last; it is tried again
 	Deleted   int64       // rows of DiskRowSets that are dead
 	FilesSize int64       // bytes of DiskRowSets' files
+	Resident  int64       // memory for keys, filters and deaths of DiskRowSets; not in the Budget
 }
 
 // Status describes the tablet.
@@ -49,6 +50,7 @@ func (t *Tablet) Status() Status {
 		out.Rows += int64(d.rows) - dead
 		out.Deleted += dead
 		out.FilesSize += d.parquet.size + d.keys.size
+		out.Resident += d.MemoryBytes() + d.deaths.pages.Load()*deathPageBytes
 	}
 	out.Bytes = out.MemBytes + out.FilesSize
 	return out
