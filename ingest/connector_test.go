@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"nyala/offsets"
 )
 
 func TestConsume(t *testing.T) {
@@ -280,5 +283,54 @@ func TestBrokersDown(t *testing.T) {
 		w.await("a clear status", func() bool { return n.Status().Reason == "" })
 		w.checkpointed(map[int32]int64{0: 10})
 		w.exactlyOnce(map[int32][]int{0: ids(10)})
+	})
+}
+
+// TestSlowCheckpoint has a checkpoint under way while a partition moves: the commit that follows it must not come
+// after the new owner's.
+func TestSlowCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 2})
+		slow := false
+		w.connector(func(o *Options) {
+			raise := o.RaiseCheckpoints
+			o.RaiseCheckpoints = func(ctx context.Context, next map[offsets.Source]int64) error {
+				w.mu.Lock()
+				wait := slow
+				slow = false
+				w.mu.Unlock()
+				err := raise(ctx, next)
+				if wait {
+					time.Sleep(4 * time.Second) // the answer is late
+				}
+				return err
+			}
+		})
+		both := func(from int) {
+			w.produce("app", 0, from, 100)
+			w.produce("app", 1, from, 100)
+		}
+		both(0)
+		w.checkpointed(map[int32]int64{0: 100, 1: 100})
+		w.mu.Lock()
+		slow = true
+		w.mu.Unlock()
+		both(100)
+		w.await("the slow checkpoint", func() bool { return w.checkpoint(0) == 200 && w.checkpoint(1) == 200 })
+		w.connector()
+		both(200)
+		last := [2]int64{}
+		for range 300 {
+			time.Sleep(50 * time.Millisecond)
+			for p := range int32(2) {
+				c := w.commit(p)
+				if c < last[p] {
+					t.Fatalf("commit of partition %d went back from %d to %d", p, last[p], c)
+				}
+				last[p] = c
+			}
+		}
+		w.checkpointed(map[int32]int64{0: 300, 1: 300})
+		w.exactlyOnce(map[int32][]int{0: ids(300), 1: ids(300)})
 	})
 }
