@@ -276,6 +276,27 @@ func TestStaleTail(t *testing.T) {
 	check(t, w.Close())
 }
 
+// TestForeignRecord puts a record that is valid by itself, of the same segment and size, into a drain
+// that was not written with it: so could a torn drain be patched with what was there before.
+func TestForeignRecord(t *testing.T) {
+	m := vfs.NewMem()
+	w := open(t, m, small())
+	check(t, w.Group(1).Append(entries(1, 1, 2, 1, 100)))
+	p, seg := w.Group(1).entries[1], w.Group(1).entries[1].segment
+	check(t, w.Close())
+	other := entry(1, 2, 1, 100)
+	other.Data[7]++
+	b := make([]byte, recordHeaderSize)
+	encodeRecordHeader(b, entryRecord, 1, &other, payloadCRC(&other), seg.seed)
+	f, err := m.OpenFile("/wal/" + seg.slot.name)
+	check(t, err)
+	_, err = f.WriteAt(append(b, other.Data...), p.offset)
+	check(t, err)
+	if w, err := Open(m, "/wal", small()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "at 4096: drain 1: 2 records") {
+		t.Fatalf("%v, %v", w, err)
+	}
+}
+
 func TestDuplicateSegment(t *testing.T) {
 	s, _, opts := wornLog(t)
 	for name := range vital(t, s) {

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 150, "how many seeds the model tests run")
+	seeds = flag.Int("seeds", 100, "how many seeds the model tests run")
 	seed0 = flag.Uint64("seed", 0, "the first seed")
 )
 

@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"fmt"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -151,4 +152,44 @@ func TestAlignment(t *testing.T) {
 		}
 	}
 	check(t, w.Close())
+}
+
+// TestOnDisk has several goroutines use a log on the machine's own file system, with cuts that let
+// its files be used again.
+func TestOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{SegmentBytes: 1 << 18, CacheBytes: 1 << 16}
+	for life := range uint64(3) {
+		w, err := Open(vfs.OS(), dir, opts)
+		check(t, err)
+		var wg sync.WaitGroup
+		for id := range uint64(4) {
+			wg.Go(func() {
+				g := w.Group(id)
+				if life > 0 && g.Last() != life*50 {
+					t.Errorf("group %d ends with %d", id, g.Last())
+				}
+				for i := life*50 + 1; i <= life*50+50; i++ {
+					r := entry(id, i, 1, 7000)
+					if err := g.Append([]Record{r}); err != nil {
+						t.Error(err)
+					}
+					if err := g.CutBelow(i - min(i, 10)); err != nil {
+						t.Error(err)
+					}
+					for j := g.First(); j <= i; j++ {
+						if got, err := g.Get(j); err != nil || !same(got, entry(id, j, 1, 7000)) {
+							t.Errorf("group %d: get %d: %v", id, j, err)
+						}
+					}
+				}
+			})
+		}
+		wg.Wait()
+		check(t, w.Close())
+	}
+	problems, err := Check(vfs.OS(), dir)
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("%v, %v", problems, err)
+	}
 }

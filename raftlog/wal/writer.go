@@ -117,6 +117,7 @@ type drain struct {
 func (w *WAL) takeDrain() bool {
 	d := &w.writer.drain
 	clear(d.steps) // the last one's entries are the garbage collector's, if the cache lets them go
+	clear(d.iov)
 	*d = drain{steps: d.steps[:0], scratch: d.scratch[:0], iov: d.iov[:0]}
 	w.mu.Lock()
 	defer w.mu.Unlock()
