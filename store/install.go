@@ -160,6 +160,8 @@ func (t *Tablet) manifestOf(f *frozenRowSet, w waitingInstall, disks []*diskRowS
 	switch t.broken {
 	case ledgerNow:
 		m.ledger = t.mu.ledger.Clone()
+	case membersNow:
+		m.durable.Members, m.durable.MembersIndex = t.mu.members, t.mu.membersAt
 	case timestampNow:
 		m.timestamp = t.mu.last
 	case vectorsNow:

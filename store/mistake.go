@@ -14,6 +14,7 @@ const (
 	vectorsNow               // a manifest has deaths from above its durable index
 	vectorsNew               // a manifest has the deaths of the new file only, the others as they were
 	ledgerNow                // a manifest has the ledger of when it is written
+	membersNow               // a manifest has the membership of when it is written
 	timestampNow             // a manifest has the last timestamp of when it is written
 	anyOrder                 // flushes install in any order
 	manifestUnsynced         // a manifest is not synced before it counts

@@ -6,7 +6,7 @@ import "testing"
 func TestModelFindsMistakes(t *testing.T) {
 	names := map[mistake]string{
 		seenTaken: "seenTaken", holesTaken: "holesTaken", frozenUnseen: "frozenUnseen", lateForgotten: "lateForgotten",
-		lateImage: "lateImage", vectorsNow: "vectorsNow", vectorsNew: "vectorsNew", ledgerNow: "ledgerNow", timestampNow: "timestampNow",
+		lateImage: "lateImage", vectorsNow: "vectorsNow", vectorsNew: "vectorsNew", ledgerNow: "ledgerNow", membersNow: "membersNow", timestampNow: "timestampNow",
 		anyOrder: "anyOrder", manifestUnsynced: "manifestUnsynced", filesUnsynced: "filesUnsynced",
 		horizonFree: "horizonFree",
 	}

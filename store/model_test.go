@@ -130,7 +130,9 @@ func (m *model) history() history {
 }
 
 func (m *model) append(data []byte, stamp Timestamp, h history) {
-	batch.Stamp(data, stamp)
+	if stamp != 0 {
+		batch.Stamp(data, stamp)
+	}
 	m.log = append(m.log, Entry{Index: uint64(len(m.log) + 1), Term: uint64(1 + len(m.log)/7), Data: data})
 	m.at = append(m.at, h)
 }
@@ -164,8 +166,14 @@ func (m *model) write() {
 		at := h.ledger[sources[i]]
 		first := max(0, at+int64(m.rng.IntN(8))-6)
 		g := offsets.Segment{Source: sources[i], Range: offsets.Range{First: first, Next: first + int64(m.rng.IntN(7))}}
+		if i == 1 && m.rng.IntN(6) == 0 { // a second segment of the same source: the first one counts for it
+			before := w.Segments[0]
+			at = max(floors[0], before.Next)
+			g.Source, g.First = before.Source, before.First+int64(m.rng.IntN(5))
+			g.Next = g.First + int64(m.rng.IntN(7))
+		}
 		if m.rng.IntN(20) == 0 {
-			g.Start = first // a new owner begins here: no hole
+			g.Start = g.First // a new owner begins here: no hole
 		}
 		if g.First > max(at, g.Start) {
 			h.outcome = Hole
@@ -297,6 +305,29 @@ func (m *model) propose(r *modelReplica) {
 	}
 }
 
+// membership is an entry without a time.
+func (m *model) membership() {
+	h := m.history()
+	h.outcome, h.rows, h.dropped = Applied, 0, 0
+	m.append(fmt.Append(make([]byte, 0, 64), "members ", len(m.log)), 0, h)
+	m.log[len(m.log)-1].Membership = true
+}
+
+// checkDurable compares what the log is cut by with the log.
+func (m *model) checkDurable(r *modelReplica) {
+	d := r.tablet.Durable()
+	want := Durable{Index: d.Index}
+	for _, e := range m.log[:d.Index] {
+		want.Term = e.Term
+		if e.Membership {
+			want.Members, want.MembersIndex = e.Data, e.Index
+		}
+	}
+	if d.Term != want.Term || d.MembersIndex != want.MembersIndex || !bytes.Equal(d.Members, want.Members) {
+		m.failf("durable: got %+v, want %+v", d, want)
+	}
+}
+
 func (m *model) apply(r *modelReplica, n int) {
 	n = min(n, len(m.log)-int(r.applied))
 	if n <= 0 {
@@ -331,6 +362,7 @@ func (m *model) step(r *modelReplica) {
 		m.failf("step: %w", err)
 	}
 	r.durable = max(r.durable, r.tablet.Durable().Index)
+	m.checkDurable(r)
 	for name, f := range r.tablet.installedFiles() {
 		if have, ok := m.files[name]; ok && have != f.hash {
 			m.failf("file %s differs between replicas", name)
@@ -456,9 +488,11 @@ func (m *model) scan(t *Tablet, o ScanOptions, ordered bool) (string, error) {
 func (m *model) run(steps int) error {
 	for i := 0; i < steps && m.fault == nil; i++ {
 		r := m.replicas[m.rng.IntN(3)]
-		switch m.rng.IntN(16) {
+		switch m.rng.IntN(17) {
 		case 0, 1, 2, 3, 4:
 			m.write()
+		case 16:
+			m.membership()
 		case 5:
 			stamp, h := m.tick()
 			to := h.last + int64(m.rng.IntN(4)) - 2
