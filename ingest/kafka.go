@@ -79,7 +79,6 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.RebalanceTimeout(o.DrainTimeout+requestTimeout+rebalanceSlack),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
-		kgo.RequireStableFetchOffsets(),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),

@@ -230,16 +230,15 @@ const triesQuiet = 4
 
 // write sends the entry until it is answered. The error is ErrTabletGone, or that of a sender that was closed.
 func (q *tabletQueue) write(entry []byte) (answer Answer, err error) {
-	sent := false
+	tries := 0
 	err = retry(q.sender.ctx, func() error {
-		if sent { // the log may hold the bytes of the first attempt, and a leader stamps an entry in place
+		if tries++; tries > 1 { // the log may hold the bytes of the first attempt, and a leader stamps an entry in place
 			entry = slices.Clone(entry)
 		}
-		sent = true
 		var err error
 		answer, err = q.sender.options.Write(q.sender.ctx, q.tablet, entry)
-		if err != nil && q.sender.ctx.Err() == nil && !errors.Is(err, ErrTabletGone) {
-			q.sender.options.Logger.Debug("write again", "tablet", q.tablet, "error", err)
+		if err != nil && q.sender.ctx.Err() == nil && tries >= triesQuiet && tries&(tries-1) == 0 {
+			q.sender.options.Logger.Warn("entry not applied yet", "tablet", q.tablet, "tries", tries, "error", err)
 		}
 		return err
 	}, ErrTabletGone, context.Canceled)
