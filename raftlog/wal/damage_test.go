@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -309,6 +310,41 @@ func TestDuplicateSegment(t *testing.T) {
 			t.Fatalf("a copy of %s: %v", name, err)
 		}
 	}
+}
+
+// TestNumberOfDamagedHeader has a header of which a power cut left the first half: its number is not
+// given again, because a second power cut can make it whole.
+func TestNumberOfDamagedHeader(t *testing.T) {
+	s, have, opts := wornLog(t)
+	m := s.restore(t, "", nil)
+	images, err := openImages(m, "/wal", m.Open)
+	check(t, err)
+	c, _ := newChain(images, math.MaxUint64)
+	half := segmentHeader{identity: identity{number: c.maxNumber() + 1, salt: 5}, first: 99}
+	for i := range uint64(40) { // so many that they end with a sector, behind which the next header may differ
+		half.live = append(half.live, liveSegment{i + 1, 4096, i})
+	}
+	closeImages(images)
+	next := half
+	next.number, next.live = half.number+1, append(slices.Clone(half.live), liveSegment{half.number, 4096, 99})
+	page := append(half.encode()[:512], next.encode()[512:1024]...)
+	if h, err := parseSegmentHeader(append(page, make([]byte, pageSize-1024)...)); err != nil || h.number != half.number {
+		t.Fatalf("two halves do not make a whole: %v", err)
+	}
+
+	f, err := m.Create("/wal/00000099.wal")
+	check(t, err)
+	_, err = f.Write(append(half.encode()[:512], make([]byte, pageSize-512)...))
+	check(t, err)
+	w := open(t, m, opts)
+	readsAs(t, w, have)
+	check(t, w.Group(3).Append(entries(3, 1, 8, 1, 4000)))
+	for _, seg := range w.mu.segments {
+		if seg.number == half.number {
+			t.Fatalf("segment %d is there twice", half.number)
+		}
+	}
+	check(t, w.Close())
 }
 
 func TestVersion(t *testing.T) {
