@@ -67,11 +67,22 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	return nil, &RemoteError{res.StatusCode, e.Error}
 }
 
-// explain tells a person what a refused connection means.
+// UnreachableError says that nobody listens at a node's address.
+type UnreachableError struct {
+	Server string
+	Err    error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("no nyala node answers at %s: %v", e.Server, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
 func (c *Client) explain(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
-		return fmt.Errorf("no nyala node answers at %s: is it running, and is this its `http` address? (--server host:port, or NYALA_SERVER): %w", c.Server, op.Err)
+		return &UnreachableError{c.Server, op.Err}
 	}
 	return fmt.Errorf("api: %s: %w", c.Server, err)
 }

@@ -100,9 +100,15 @@ func (p *program) message(err error) string {
 		return ""
 	case errors.Is(err, context.Canceled): // nothing else cancels
 		return "nyala: interrupted"
+	case errors.As(err, new(*api.UnreachableError)):
+		return "nyala: " + oneLine(text) + ": is it running, and is this its http address? (--server host:port, --config FILE, NYALA_SERVER)"
 	default:
-		return "nyala: " + strings.Join(strings.Fields(strings.ReplaceAll(text, "\n", " ; ")), " ")
+		return "nyala: " + oneLine(text)
 	}
+}
+
+func oneLine(text string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(text, "\n", " ; ")), " ")
 }
 
 // wrap marks the moment at which the code of a command is reached, in c and all below it.
