@@ -82,8 +82,7 @@ func (s *single) apply(data []byte, ts Timestamp) Result {
 }
 
 func (s *single) work() error {
-	since := s.manager.options.Now()
-	_, err := s.step(context.Background(), &since)
+	_, err := s.step(context.Background())
 	return err
 }
 

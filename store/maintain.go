@@ -26,9 +26,8 @@ const idleFactor = 10
 func (t *Tablet) run(ctx context.Context) {
 	defer close(t.done)
 	pause := retryMin
-	var since time.Time // when entries were first seen that only the log keeps
 	for ctx.Err() == nil {
-		more, err := t.step(ctx, &since)
+		more, err := t.step(ctx)
 		t.setFault(err)
 		if err == nil {
 			if pause = retryMin; more {
@@ -58,7 +57,7 @@ func (t *Tablet) setFault(err error) {
 }
 
 // step does one piece of work; more says that there may be another one at once.
-func (t *Tablet) step(ctx context.Context, since *time.Time) (more bool, err error) {
+func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 	t.mu.RLock()
 	s := t.mu.state
 	t.mu.RUnlock()
@@ -76,19 +75,17 @@ func (t *Tablet) step(ctx context.Context, since *time.Time) (more bool, err err
 			return false, t.proposeOwn(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
 		}
 	}
-	if s.commands == 0 {
-		*since = time.Time{}
-		return false, nil
-	}
 	now := t.manager.options.Now()
-	if since.IsZero() {
-		*since = now
+	if s.commands == 0 || s.lastFreeze != t.age.freeze || t.age.since.IsZero() {
+		t.age.since, t.age.freeze = now, s.lastFreeze
+	}
+	if s.commands == 0 {
+		return false, nil
 	}
 	forced := t.force.Swap(false) && s.writes > 0
-	if len(s.frozen) > 0 || !forced && !(t.leads() && t.full(&s, now.Sub(*since))) {
+	if len(s.frozen) > 0 || !forced && !(t.leads() && t.full(&s, now.Sub(t.age.since))) {
 		return false, nil
 	}
-	*since = time.Time{}
 	return false, t.proposeOwn(ctx, t.freezeEntry(&s))
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -360,7 +359,7 @@ func TestOneNodeHangs(t *testing.T) {
 			t.Fatal(got)
 		}
 		if st := tab.Status(); st.Frozen != 1 || st.Rows != 2 {
-			t.Fatal(fmt.Sprintf("%+v", st))
+			t.Fatalf("%+v", st)
 		}
 		close(free)
 		if err := m.Close(); err != nil {

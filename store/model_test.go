@@ -357,8 +357,7 @@ func (m *model) step(r *modelReplica) {
 		}
 		return nil, errors.New("no replica has it")
 	}
-	var since = r.manager.options.Now()
-	if _, err := r.tablet.step(context.Background(), &since); err != nil {
+	if _, err := r.tablet.step(context.Background()); err != nil {
 		m.failf("step: %w", err)
 	}
 	r.durable = max(r.durable, r.tablet.Durable().Index)

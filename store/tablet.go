@@ -76,6 +76,11 @@ type Tablet struct {
 	cancel    context.CancelFunc
 	done      chan struct{}
 
+	age struct { // of what only the log keeps; of the tablet's goroutine
+		since  time.Time
+		freeze uint64 // the Freeze that the MemRowSet began with
+	}
+
 	mu struct {
 		sync.RWMutex
 		state
