@@ -216,3 +216,19 @@ func (s *session) leaveContext(ctx context.Context) context.Context {
 	context.AfterFunc(s.ctx, cancel)
 	return bounded
 }
+
+// leaveForGood tells the group that a static member does not come back soon; the client by itself would leave
+// its partitions unread until the session times out. A failure costs just that time.
+func (s *session) leaveForGood(ctx context.Context) {
+	if s.options.Instance == "" || ctx.Err() != nil {
+		return
+	}
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group = s.options.Group
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.InstanceID = &s.options.Instance
+	req.Members = append(req.Members, member)
+	if _, err := req.RequestWith(s.leaveContext(ctx), s.client); err != nil {
+		s.options.Logger.Warn("group not left", "group", s.options.Group, "error", err)
+	}
+}

@@ -34,6 +34,7 @@ type chunk struct {
 
 	span    offsets.Range // the offsets it decides
 	newest  int64         // milliseconds: the latest timestamp of its records
+	oldest  int64         // milliseconds: the earliest timestamp of its records, 0 of none
 	bytes   int64         // of records; held of the memory budget
 	letters int           // dead letters among the records
 
@@ -79,6 +80,9 @@ func (c *chunk) release(decided bool) {
 // chunkPoolMax bounds the free chunks a pool keeps, each of about a chunk's bytes.
 const chunkPoolMax = 32
 
+// chunkBytesMax is the most a free chunk may hold: one with giant records in it goes back to the heap.
+const chunkBytesMax = 16 << 20
+
 // chunkPool keeps chunks of one schema: the first touch of fresh memory costs more than the decoding into it.
 type chunkPool struct {
 	schema *schema.Schema
@@ -105,11 +109,14 @@ func (p *chunkPool) get() *chunk {
 }
 
 func (p *chunkPool) put(c *chunk) {
+	if c.rows.Bytes() > chunkBytesMax {
+		return
+	}
 	c.rows.Reset()
 	c.keys.Reset()
 	c.owner, c.parent, c.view = nil, nil, batch.Batch{}
 	c.offsets, c.records, c.ops = c.offsets[:0], c.records[:0], c.ops[:0]
-	c.op, c.mixed, c.letters, c.bytes, c.newest = 0, false, 0, 0, 0
+	c.op, c.mixed, c.letters, c.bytes, c.newest, c.oldest = 0, false, 0, 0, 0, 0
 	c.slots = c.slots[:0]
 	c.abandoned.Store(false)
 	p.mu.Lock()

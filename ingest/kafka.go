@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -89,11 +90,15 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.WithPools(newRecordPool()),
 		kgo.WithHooks(brokerHook{s.connector}),
+		kgo.WithLogger(clientLogger{o.Logger}),
 		kgo.OnOffsetsFetched(s.offsetsFetched),
 		kgo.AdjustFetchOffsetsFn(s.assign),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { s.revoke(parts, true) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { s.revoke(parts, false) }),
 	)
+	if o.Instance != "" {
+		opts = append(opts, kgo.InstanceID(o.Instance))
+	}
 	if o.TopicsRegex != "" {
 		opts = append(opts, kgo.ConsumeRegex(), kgo.ConsumeTopics(o.TopicsRegex))
 	} else {
@@ -112,4 +117,17 @@ func (h brokerHook) OnBrokerConnect(meta kgo.BrokerMetadata, _ time.Duration, _ 
 		return
 	}
 	h.connector.setBroker("")
+}
+
+// clientLogger passes the client's errors and warnings on.
+type clientLogger struct{ logger *slog.Logger }
+
+// Level implements kgo.Logger.
+func (l clientLogger) Level() kgo.LogLevel { return kgo.LogLevelWarn }
+
+// Log implements kgo.Logger.
+func (l clientLogger) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	if level <= kgo.LogLevelWarn {
+		l.logger.Warn("kafka client", append([]any{"message", msg}, keyvals...)...)
+	}
 }

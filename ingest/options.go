@@ -62,7 +62,10 @@ type Options struct {
 	Topics      []string
 	TopicsRegex string // instead of Topics
 	Group       string // the consumer group; empty means "nyala-" and the name
-	Table       string
+	// Instance makes this node a static member of the group (KIP-345): after a crash it is given its partitions
+	// back at once, instead of waiting until the group gives its dead self up. Empty means none.
+	Instance string
+	Table    string
 
 	// How records become rows; the schema comes from the Router.
 	Fields              map[string]string
@@ -84,7 +87,7 @@ type Options struct {
 	RaiseCheckpoints func(ctx context.Context, next map[offsets.Source]int64) error
 	Acquire          func(ctx context.Context, bytes int64) error // waits for memory; nil means there always is
 	Release          func(bytes int64)
-	Freshness        func(seconds float64, rows int) // called as rows become readable, with the age of their newest; nil means nobody asks
+	Freshness        func(seconds float64, rows int) // called as rows become readable, with the age of their oldest; nil means nobody asks
 	Logger           *slog.Logger                    // nil means slog.Default
 
 	PartitionBytes  int64         // undecided bytes of records at which a partition is paused; 0 means 8 MiB

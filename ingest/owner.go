@@ -169,7 +169,7 @@ func (o *owner) finish(c *chunk, decided bool) {
 		o.session.resume(o)
 	}
 	if rows := len(c.offsets); decided && rows > 0 {
-		age := time.Since(time.UnixMilli(c.newest)).Seconds()
+		age := time.Since(time.UnixMilli(c.oldest)).Seconds()
 		o.session.options.Freshness(max(age, 0), rows)
 	}
 }

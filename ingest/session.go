@@ -304,6 +304,7 @@ func (s *session) close(ctx context.Context) {
 	<-s.ended
 	s.finish(ctx)
 	_ = s.client.LeaveGroupContext(s.leaveContext(ctx))
+	s.leaveForGood(ctx)
 	s.mu.Lock()
 	s.mu.closed = true
 	s.mu.Unlock()

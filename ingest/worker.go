@@ -186,7 +186,10 @@ func (w *worker) check(r *kgo.Record) string {
 
 // row decodes one record into c, or makes it a dead letter; the result says why the partition must stop.
 func (w *worker) row(c *chunk, r *kgo.Record, i int32) string {
-	c.newest = max(c.newest, r.Timestamp.UnixMilli())
+	at := r.Timestamp.UnixMilli()
+	if c.newest = max(c.newest, at); c.oldest == 0 || at < c.oldest {
+		c.oldest = at
+	}
 	d := &w.record
 	*d = decode.Record{
 		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(),
