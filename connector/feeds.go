@@ -105,7 +105,7 @@ func (n *Node) startFeed(c configs.Connector) (*ingest.Connector, error) {
 		return nil, err
 	}
 	o := ingest.Options{
-		Name: c.Name, Kafka: kafka, Topics: c.Topics, TopicsRegex: c.TopicsRegex, Group: c.ConsumerGroup, Table: c.Table,
+		Name: c.Name, Kafka: kafka, Topics: c.Topics, TopicsRegex: c.TopicsRegex, Group: c.ConsumerGroup, Instance: n.options.Node, Table: c.Table,
 		Fields: map[string]string{}, Add: map[string]string{},
 		TimestampUnit:       timestampUnits[c.TimestampUnit],
 		RefuseUnknownFields: c.OnUnknownField == configs.UnknownFieldDeadLetter,
