@@ -48,7 +48,12 @@ func (m *metrics) handler() http.Handler {
 
 func (m *metrics) observeFreshness(connector string) func(seconds float64, rows int) {
 	h := m.freshness.WithLabelValues(connector)
-	return func(seconds float64, _ int) { h.Observe(seconds) }
+	return func(seconds float64, rows int) {
+		h.Observe(seconds)
+		if f := m.node.options.Freshness; f != nil {
+			f(seconds, rows)
+		}
+	}
 }
 
 func (m *metrics) observeSync(took time.Duration, _ int64) { m.fsync.Observe(took.Seconds()) }

@@ -34,6 +34,8 @@ type Options struct {
 	Version string
 	Timings raftlog.Timings // the zero value means the defaults
 	Flush   FlushOptions
+	// Freshness is called as rows become readable, with the age of the oldest; nil: only the metric is kept.
+	Freshness func(seconds float64, rows int)
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:
