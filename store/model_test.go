@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -568,12 +569,14 @@ func runModel(t testing.TB, seed uint64, steps int, broken mistake) (err error) 
 	return m.run(steps)
 }
 
+var seeds = flag.Int("seeds", 150, "how many seeds the model test plays")
+
 func TestModel(t *testing.T) {
-	seeds := 150
+	n := *seeds
 	if testing.Short() {
-		seeds = 20
+		n = min(n, 20)
 	}
-	for seed := range uint64(seeds) {
+	for seed := range uint64(n) {
 		if err := runModel(t, seed, 150, none); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
