@@ -347,7 +347,10 @@ func (s *simulation) compareReplicas() {
 }
 
 func (s *simulation) tablets() []catalog.TabletID {
-	t, _ := s.nodes["n1"].catalog.Snapshot().Table("events")
+	t, ok := s.nodes["n1"].catalog.Snapshot().Table("events")
+	if !ok {
+		s.t.Fatal("n1 does not know the table")
+	}
 	var ids []catalog.TabletID
 	for _, p := range t.Partitions {
 		ids = append(ids, p.Tablets...)
@@ -358,7 +361,13 @@ func (s *simulation) tablets() []catalog.TabletID {
 // compareReplica reads a node's own replicas as of a settled timestamp.
 func (s *simulation) compareReplica(id string, at int64) error {
 	n := s.nodes[id]
-	t, _ := n.catalog.Snapshot().Table("events")
+	t, ok := n.catalog.Snapshot().Table("events")
+	for end := time.Now().Add(time.Minute); !ok; t, ok = n.catalog.Snapshot().Table("events") {
+		if time.Now().After(end) {
+			return fmt.Errorf("%s does not know the table", id)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	plan, err := query.Bind("events", t.Schema, query.Request{Columns: []string{"kafka_partition", "kafka_offset", "text"}})
 	if err != nil {
 		return err
