@@ -238,6 +238,9 @@ func (n *Node) Stop(ctx context.Context) error {
 	defer cancel()
 	n.stopFeeds(ctx)
 	n.handOver(ctx)
+	if err := n.catalog.Save(ctx); err != nil {
+		n.log.Warn("catalog not saved at the stop, the log has it", "error", err)
+	}
 	return n.Close()
 }
 

@@ -244,14 +244,45 @@ func (n *Node) connectorStatus(s *api.Status, locals map[string]api.Local) {
 				out.LagSeconds = max(out.LagSeconds, p.LagSeconds)
 			}
 		}
+		out.Partitions = append(out.Partitions, n.unread(c.Name, out.Partitions)...)
 		slices.SortFunc(out.Partitions, func(a, b api.Partition) int {
 			return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 		})
+		for _, p := range out.Partitions {
+			if p.State == api.ConnectorUnassigned {
+				s.Reasons = append(s.Reasons, fmt.Sprintf("connector %s: partition %d of %s is read by no node just now", c.Name, p.Partition, p.Topic))
+			}
+		}
 		if out.State != api.ConnectorRunning && out.State != api.ConnectorPaused {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("connector %s is %s: %s", c.Name, out.State, out.Reason))
 		}
 		s.Connectors = append(s.Connectors, out)
 	}
+}
+
+// unread lists the partitions of a connector that have a checkpoint and that no node reads: for as long as
+// the consumer group takes to give them to another one. Only topics of which some partition is read count:
+// a topic that was deleted has checkpoints too.
+func (n *Node) unread(connector string, read []api.Partition) []api.Partition {
+	topics := map[string]string{}
+	live := map[string]bool{}
+	for _, p := range read {
+		topics[p.TopicID] = p.Topic
+		live[fmt.Sprint(p.TopicID, p.Partition)] = true
+	}
+	var out []api.Partition
+	for _, c := range n.catalog.Checkpoints() {
+		id := topicID(c.Source.Topic)
+		topic, known := topics[id]
+		if c.Source.Connector != connector || !known || live[fmt.Sprint(id, c.Source.Partition)] {
+			continue
+		}
+		out = append(out, api.Partition{
+			Topic: topic, TopicID: id, Partition: c.Source.Partition, State: api.ConnectorUnassigned, Reason: "no node reads it just now",
+			Position: c.Next, Watermark: c.Next, Checkpoint: c.Next, End: -1,
+		})
+	}
+	return out
 }
 
 // offsets lists where every source stands: its checkpoint from the catalog, the rest from the node
