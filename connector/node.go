@@ -59,7 +59,6 @@ type Node struct {
 	self     configs.ClusterNode
 	identity Identity
 	log      *slog.Logger
-	tables   []catalog.TableSpec
 	wanted   catalog.Wanted
 
 	raft    *raftlog.Log

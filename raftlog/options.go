@@ -106,7 +106,6 @@ type switches struct {
 	rules      uint32 // bit n: without rule n
 	noPipeline bool
 	storeLogs  func(GroupID) error // asked before each append to the log
-	restore    func()              // called before each restore
 }
 
 func (s switches) without(rule int) bool { return s.rules&(1<<rule) != 0 }

@@ -50,10 +50,9 @@ type peer struct {
 
 // request is one that waits for its answer.
 type request struct {
-	size  int
-	sent  bool                  // it left the queue
-	done  func(*message, error) // called once, must not block
-	beats []uint64              // a batch of heartbeats stands for these
+	size int
+	sent bool                  // it left the queue
+	done func(*message, error) // called once, must not block
 }
 
 func newPeer(l *Log, node string) *peer {

@@ -42,7 +42,8 @@ func (t *transport) receive(r *received) {
 // request and returns nil: raft's own fast path may store a term while its main loop stores another.
 func (t *transport) heartbeat(from hello, term uint64, later func(meta []byte)) []byte {
 	id := serverID(from.node, from.incarnation)
-	q := &raft.AppendEntriesRequest{RPCHeader: header(id), Term: term, Leader: []byte(id)}
+	q := &raft.AppendEntriesRequest{RPCHeader: header(id), Term: term}
+	setSender(q, id)
 	beat := t.beat.Load()
 	if r := t.group.running(); beat != nil && r != nil && r.State() == raft.Follower && r.CurrentTerm() == term {
 		answer := make(chan raft.RPCResponse, 1)

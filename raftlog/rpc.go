@@ -132,13 +132,16 @@ func decodeRequest(m *message, d *decoder) (any, error) {
 	return q, d.finish()
 }
 
-// setSender puts the id that the handshake named into a request.
+// setSender puts the id that the handshake named into a request. The fields that the library calls deprecated
+// are still read by it.
 func setSender(q any, from raft.ServerID) {
 	h := header(from)
 	switch q := q.(type) {
 	case *raft.AppendEntriesRequest:
+		//lint:ignore SA1019 the library itself still reads it
 		q.RPCHeader, q.Leader = h, h.Addr
 	case *raft.RequestVoteRequest:
+		//lint:ignore SA1019 the library itself still reads it
 		q.RPCHeader, q.Candidate = h, h.Addr
 	case *raft.RequestPreVoteRequest:
 		q.RPCHeader = h

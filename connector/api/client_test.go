@@ -16,7 +16,7 @@ func TestClientErrors(t *testing.T) {
 		w.WriteHeader(404)
 		w.Write([]byte(`{"error":{"code":"table_not_found","message":"no table x"}}`))
 	})
-	mux.HandleFunc("/odd", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "teapot", 418) })
+	mux.HandleFunc("/odd", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "teapot", http.StatusTeapot) })
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	c := &Client{Server: strings.TrimPrefix(server.URL, "http://"), HTTP: server.Client()}

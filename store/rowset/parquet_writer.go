@@ -55,7 +55,7 @@ func (o *Options) fill() error {
 	}
 	for _, p := range o.Footer {
 		if !strings.HasPrefix(p.Key, "nyala.") {
-			return fmt.Errorf("rowset: footer key %q does not begin with nyala.", p.Key)
+			return fmt.Errorf("rowset: footer key %q does not begin with %q", p.Key, "nyala.")
 		}
 	}
 	if o.GroupRows < 0 || o.GroupBytes < 0 {

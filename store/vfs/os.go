@@ -111,16 +111,3 @@ func (f *osFile) Size() (int64, error) {
 	}
 	return info.Size(), nil
 }
-
-// writeEach is the portable WritevAt.
-func writeEach(w io.WriterAt, bufs [][]byte, off int64) (int, error) {
-	total := 0
-	for _, b := range bufs {
-		n, err := w.WriteAt(b, off+int64(total))
-		total += n
-		if err != nil {
-			return total, err
-		}
-	}
-	return total, nil
-}
