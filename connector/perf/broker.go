@@ -1,0 +1,211 @@
+package perf
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"nyala/ingest/broker"
+)
+
+const topic = "events"
+
+// eventsBegin is the time of the first event loaded, microseconds since 1970: the same in every measurement.
+const eventsBegin = 1_795_000_000_000_000
+
+// request is one line to the broker's process.
+type request struct {
+	Load       int64 `json:"load,omitempty"`    // events to produce as fast as possible
+	Release    bool  `json:"release,omitempty"` // consumers may read
+	Rate       int64 `json:"rate,omitempty"`    // events a second, for Millis
+	Millis     int64 `json:"millis,omitempty"`
+	Partitions int   `json:"partitions,omitempty"` // first line: what to start
+}
+
+// answer is one line from it. A request is answered by any number of lines with Done below its end, and one with End.
+type answer struct {
+	Address string `json:"address,omitempty"`
+	Done    int64  `json:"done,omitempty"` // events acknowledged so far
+	End     bool   `json:"end,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+// brokerCommand is the broker's process. It ends when its standard input does.
+func brokerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "broker", Hidden: true, Args: cobra.NoArgs,
+		Short: "Run an embedded broker for perf, which talks to it through this process's standard input and output",
+		RunE: func(c *cobra.Command, _ []string) error {
+			s := &brokerServer{out: json.NewEncoder(c.OutOrStdout())}
+			defer s.close()
+			in := json.NewDecoder(bufio.NewReader(c.InOrStdin()))
+			for {
+				var r request
+				if err := in.Decode(&r); err == io.EOF {
+					return nil
+				} else if err != nil {
+					return fmt.Errorf("perf: broker: %w", err)
+				}
+				a, err := s.serve(c.Context(), r)
+				if a.End = true; err != nil {
+					a.Error = err.Error()
+				}
+				if err := s.out.Encode(a); err != nil {
+					return fmt.Errorf("perf: broker: %w", err)
+				}
+			}
+		},
+	}
+}
+
+type brokerServer struct {
+	out        *json.Encoder
+	broker     *broker.Broker
+	partitions int
+	produced   int64
+	release    func()
+}
+
+func (s *brokerServer) close() {
+	if s.broker != nil {
+		s.release()
+		s.broker.Close()
+	}
+}
+
+func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err error) {
+	switch {
+	case r.Partitions > 0:
+		s.partitions = r.Partitions
+		if s.broker, err = broker.Start(broker.Options{Topics: []string{topic}, Partitions: r.Partitions}); err != nil {
+			return a, err
+		}
+		s.release = s.broker.Hold()
+		a.Address = s.broker.Addresses()[0]
+		return a, nil
+	case r.Release:
+		s.release()
+		return a, nil
+	case r.Load > 0:
+		return s.produce(ctx, r.Load, 0, broker.ProducerOptions{Run: 4000, Linger: 20 * time.Millisecond, Start: time.UnixMicro(eventsBegin)})
+	case r.Rate > 0:
+		count := max(r.Rate*r.Millis/1000, 1)
+		return s.produce(ctx, count, r.Rate, broker.ProducerOptions{Linger: time.Millisecond})
+	}
+	return a, errors.New("perf: broker: an empty request")
+}
+
+// progressEvery is how often a request that takes long says how far it is.
+const progressEvery = 100 * time.Millisecond
+
+func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.ProducerOptions) (a answer, err error) {
+	o.Brokers, o.Topic, o.Partitions = s.broker.Addresses(), topic, s.partitions
+	o.Seed, o.FirstID = uint64(s.produced)+1, s.produced
+	p, err := broker.NewProducer(o)
+	if err != nil {
+		return a, err
+	}
+	defer p.Close()
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx, count, rate) }()
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-done:
+			a.Done = p.Acked()
+			s.produced += a.Done
+			return a, err
+		case <-ticker.C:
+			if err := s.out.Encode(answer{Done: p.Acked()}); err != nil {
+				return a, errors.Join(fmt.Errorf("perf: broker: %w", err), <-done)
+			}
+		}
+	}
+}
+
+// brokerProcess is the other end of it.
+type brokerProcess struct {
+	address string
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	out     *json.Decoder
+	ended   chan error
+}
+
+// startBroker starts this program again as a broker. Its goroutine stays on one thread, since Linux ends the
+// process when the thread that started it ends.
+func startBroker(partitions int) (*brokerProcess, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("perf: which program is this: %w", err)
+	}
+	b := &brokerProcess{cmd: exec.Command(program, "perf", "broker"), ended: make(chan error, 1)}
+	b.cmd.Stderr, b.cmd.SysProcAttr = os.Stderr, endsWithUs()
+	var out io.ReadCloser
+	b.in, err = b.cmd.StdinPipe()
+	if err == nil {
+		out, err = b.cmd.StdoutPipe()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("perf: broker: %w", err)
+	}
+	b.out = json.NewDecoder(bufio.NewReader(out))
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := b.cmd.Start()
+		started <- err
+		if err == nil {
+			_, err = b.cmd.Process.Wait()
+		}
+		b.ended <- err
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("perf: broker: %w", err)
+	}
+	a, err := b.ask(request{Partitions: partitions}, nil)
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	b.address = strings.Split(a.Address, ",")[0]
+	return b, nil
+}
+
+// ask sends a request and waits for its end.
+func (b *brokerProcess) ask(r request, progress func(done int64)) (answer, error) {
+	if err := json.NewEncoder(b.in).Encode(r); err != nil {
+		return answer{}, fmt.Errorf("perf: the broker's process is gone: %w", err)
+	}
+	for {
+		var a answer
+		if err := b.out.Decode(&a); err != nil {
+			return a, fmt.Errorf("perf: the broker's process is gone: %w", err)
+		}
+		if a.Error != "" {
+			return a, errors.New(a.Error)
+		}
+		if progress != nil && a.Done > 0 {
+			progress(a.Done)
+		}
+		if a.End {
+			return a, nil
+		}
+	}
+}
+
+// close ends the process and waits for it.
+func (b *brokerProcess) close() error {
+	_ = b.in.Close() // it may have ended already
+	return <-b.ended
+}

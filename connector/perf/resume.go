@@ -1,0 +1,128 @@
+package perf
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"nyala/connector/api"
+)
+
+const (
+	resumeLimit = time.Minute
+	probeLimit  = 80 * time.Millisecond // one attempt to write: the measurement is as fine as that
+)
+
+// resume cuts off the node that leads most tablets, again and again, and measures for each of them how long it
+// is until it takes a write again.
+func (m *run) resume(ctx context.Context) error {
+	if m.options.kills == 0 {
+		return nil
+	}
+	m.progress.begin("killing leaders", 0)
+	var d distribution
+	for range m.options.kills {
+		if err := m.cluster.awaitHealthy(ctx, m.options.partitions); err != nil {
+			return err
+		}
+		victim, tablets, err := m.cluster.mostLeaders(ctx)
+		if err != nil {
+			return err
+		}
+		if err := m.strike(ctx, victim, tablets, &d); err != nil {
+			return err
+		}
+	}
+	m.report.Resume = &resumed{P50: d.quantile(0.5), P99: d.quantile(0.99), Max: d.quantile(1), Kills: m.options.kills, Tablets: len(d.values)}
+	return m.cluster.awaitHealthy(ctx, m.options.partitions)
+}
+
+// mostLeaders is the node that leads the most tablets of the table, and which.
+func (c *cluster) mostLeaders(ctx context.Context) (*member, []string, error) {
+	s, err := c.status(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	leads := map[string][]string{}
+	for _, t := range s.Tablets {
+		if t.Table == events {
+			leads[t.Leader] = append(leads[t.Leader], t.ID)
+		}
+	}
+	best := c.nodes[0]
+	for _, n := range c.nodes {
+		if len(leads[n.id]) > len(leads[best.id]) {
+			best = n
+		}
+	}
+	return best, leads[best.id], nil
+}
+
+// strike cuts a node off, measures, and starts it again.
+func (m *run) strike(ctx context.Context, victim *member, tablets []string, d *distribution) error {
+	ctx, cancel := context.WithTimeout(ctx, resumeLimit)
+	defer cancel()
+	began := time.Now()
+	bury := m.cluster.kill(victim)
+	if len(m.cluster.nodes) == 1 {
+		// Nobody else can lead: the measurement is of a restart.
+		bury()
+		if err := m.cluster.start(victim); err != nil {
+			return err
+		}
+		bury = func() {}
+	}
+	took, err := m.cluster.awaitWrites(ctx, tablets, began)
+	for _, t := range took {
+		d.add(float64(t.Microseconds())/1000, 1)
+	}
+	bury()
+	if err != nil || victim.node != nil {
+		return err
+	}
+	return m.cluster.start(victim)
+}
+
+// awaitWrites waits until each tablet has accepted a write, and tells when. The write is the one that a read
+// makes to settle the past: it goes through the tablet's log like any other, and changes no row.
+func (c *cluster) awaitWrites(ctx context.Context, tablets []string, began time.Time) ([]time.Duration, error) {
+	client := c.alive()
+	took, errs := make([]time.Duration, len(tablets)), make([]error, len(tablets))
+	var wg sync.WaitGroup
+	for i, id := range tablets {
+		wg.Go(func() {
+			for {
+				err := write(ctx, client, id)
+				if err == nil {
+					took[i] = time.Since(began)
+					return
+				}
+				if ctx.Err() != nil {
+					errs[i] = fmt.Errorf("perf: tablet %s takes no write %s after its leader's end: %w", id, resumeLimit, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return took, nil
+}
+
+func write(ctx context.Context, client *api.Client, tablet string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	began := time.Now()
+	var rows int64
+	err := client.Get(ctx, "/api/v1/tables/"+events+"/rows", url.Values{"tablet": {tablet}, "count": {"true"}, "where": {"event_time < 1970-01-02T00:00:00Z"}}, &rows)
+	if err != nil && time.Since(began) < probeLimit/8 {
+		<-time.After(probeLimit / 8) // refused at once: not asked again at once
+	}
+	return err
+}
