@@ -5,6 +5,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"nyala/connector/demo"
+	"nyala/connector/perf"
 )
 
 // The groups of commands in the first help page.
@@ -65,9 +68,10 @@ majority, queryable in well under a second, stored as Parquet.`,
 	add(groupNode, p.runCommand(), p.configCommand())
 	add(groupRead, p.statusCommand(), p.scanCommand(), p.exportCommand(), p.offsetsCommand(), p.deadLettersCommand())
 	add(groupOffline, p.checkCommand(), p.dumpCommand())
-	add("", p.versionCommand())
+	add("", perf.Command(), p.versionCommand())
 	untilSignal(root)
 	// Commands that see to signals themselves come here.
+	add(groupNode, demo.Command())
 	p.wrap(root)
 	return root
 }

@@ -44,11 +44,9 @@ exported as Parquet, and every record that the broker acknowledged is looked for
 Exit status 0 only if each is there exactly once, as it was produced; 3 if not.`,
 		Example: "  nyala demo\n  nyala demo --chaos --for 60s\n  nyala demo --rate 200000 --dir demo-data",
 		Args:    cobra.NoArgs,
+		// What is wrong with the flags is said before RunE: it is wrong use, exit status 2.
+		PreRunE: func(*cobra.Command, []string) error { return o.validate() },
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.validate(); err != nil {
-				return err
-			}
-			c.SilenceUsage = true
 			// The first Ctrl-C ends the show, and begins the proof; the second ends the proof, too.
 			signals := make(chan os.Signal, 2)
 			signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -204,6 +204,9 @@ func (b *brokerProcess) ask(r request, progress func(done int64)) (answer, error
 	}
 }
 
+// kill ends the process at once; an error means that it has ended already.
+func (b *brokerProcess) kill() { _ = b.cmd.Process.Kill() }
+
 // close ends the process and waits for it.
 func (b *brokerProcess) close() error {
 	_ = b.in.Close() // it may have ended already

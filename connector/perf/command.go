@@ -63,10 +63,9 @@ dead leader keeps its tablets from writing. The broker is a process of its own, 
 are synced to the disk that --dir is on. What each figure means is in docs/performance.md.`,
 		Example: "  nyala perf ingest\n  nyala perf ingest --replicas 1 --events 5000000 --json\n  nyala perf ingest --dir /data/perf --cpuprofile cpu.pprof",
 		Args:    cobra.NoArgs,
+		// What is wrong with the flags is said before RunE: it is wrong use, exit status 2.
+		PreRunE: func(*cobra.Command, []string) error { return o.validate() },
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.validate(); err != nil {
-				return err
-			}
 			r, err := ingest(c.Context(), o, newProgress(c.ErrOrStderr()))
 			if err != nil {
 				return err

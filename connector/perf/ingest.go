@@ -44,9 +44,11 @@ func ingest(ctx context.Context, o options, p *progress) (r *report, err error) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.broker.close()) }()
+	// What waits for the broker's process ends with it, too.
+	defer context.AfterFunc(ctx, m.broker.kill)()
 	p.begin("loading the broker", o.events)
 	if err := m.produce(request{Load: o.events}); err != nil {
-		return nil, err
+		return nil, errors.Join(context.Cause(ctx), err)
 	}
 	p.begin("starting nodes", 0)
 	if m.cluster, err = startCluster(o, dir, m.broker.address); err != nil {
@@ -58,7 +60,7 @@ func ingest(ctx context.Context, o options, p *progress) (r *report, err error) 
 	}
 	for _, phase := range []func(context.Context) error{m.throughput, m.freshness, m.resume, m.check} {
 		if err := phase(ctx); err != nil {
-			return nil, err
+			return nil, errors.Join(context.Cause(ctx), err)
 		}
 	}
 	return m.report, nil
