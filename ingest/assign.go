@@ -49,6 +49,14 @@ type candidate struct {
 	start  int64
 }
 
+// joined is called after every rebalance, with what is new. A member for which nothing is left, as there are more
+// of them than partitions, runs like any other; what is assigned is ready only after assign.
+func (s *session) joined(_ context.Context, _ *kgo.Client, fresh map[string][]int32) {
+	if len(fresh) == 0 {
+		s.connector.assigned()
+	}
+}
+
 // assign is called when partitions were assigned, before any of their records is fetched. It makes an owner for
 // each, which begins at the source's checkpoint; a source without one gets it here: the group's commit, else
 // start_from. The context ends when the group takes the partitions back.

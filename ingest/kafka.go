@@ -93,6 +93,7 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.WithLogger(clientLogger{o.Logger}),
 		kgo.OnOffsetsFetched(s.offsetsFetched),
 		kgo.AdjustFetchOffsetsFn(s.assign),
+		kgo.OnPartitionsAssigned(s.joined),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { s.revoke(parts, true) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { s.revoke(parts, false) }),
 	)
