@@ -247,6 +247,25 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestRefusedStartShowsTheLog lets a shell take the place of a node: it finds no script named run.
+func TestRefusedStartShowsTheLog(t *testing.T) {
+	c, err := prepare(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	c.program = "/bin/sh"
+	var out bytes.Buffer
+	d := &demo{options: options{rate: 1}, screen: newScreen(&out), cluster: c, watch: newWatch(c), tally: newTally(partitions)}
+	err = d.show(t.Context(), nil, false)
+	if err == nil || !strings.Contains(err.Error(), "ended by itself: exit status") {
+		t.Errorf("got %v", err)
+	}
+	if text := out.String(); !strings.Contains(text, "the end of ") || !strings.Contains(text, "run") {
+		t.Errorf("its log is not shown: %s", text)
+	}
+}
+
 // TestProcessIsKilled starts a shell with a child, and kills both.
 func TestProcessIsKilled(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")

@@ -366,9 +366,9 @@ func (l *line) next() string {
 	rate := float64(produced-l.produced) / now.Sub(l.at).Seconds()
 	l.produced, l.at = produced, now
 	rows := min(v.rows(), produced) // the status is older than the count
-	text := fmt.Sprintf("%7s   produced %-11s %6.1f k/s   readable %-11s lag %-9s", clock(now.Sub(d.began)), count(produced), rate/1000, count(rows), count(produced-rows))
+	text := fmt.Sprintf("%6s  produced %-10s %6.1f k/s  readable %-10s lag %-8s", clock(now.Sub(d.began)), count(produced), rate/1000, count(rows), count(produced-rows))
 	if !math.IsNaN(v.p50) {
-		text += fmt.Sprintf(" fresh in %s (p99 %s)", short(v.p50), short(v.p99))
+		text += fmt.Sprintf(" fresh %s, p99 %s", short(v.p50), short(v.p99))
 	}
 	down := []string{}
 	for _, n := range v.status.Nodes {
@@ -377,7 +377,7 @@ func (l *line) next() string {
 		}
 	}
 	if len(down) > 0 {
-		text += "   " + strings.Join(down, ", ")
+		text += "  " + strings.Join(down, ", ")
 	}
 	return strings.TrimRight(text, " ")
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mattn/go-isatty"
+	"golang.org/x/term"
 )
 
 // screen is what a person sees: lines that stay, and below them, on a terminal, one that changes. Elsewhere a
@@ -67,10 +68,24 @@ func (s *screen) show(line string) {
 		s.say("%s", line)
 		return
 	}
+	line = s.fit(line)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.status = line
 	_, _ = fmt.Fprintf(s.out, "\r\x1b[K%s", line)
+}
+
+// fit cuts a line to the terminal's width: one that is wrapped could not be taken away again.
+func (s *screen) fit(line string) string {
+	f, ok := s.out.(*os.File)
+	if !ok {
+		return line
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if runes := []rune(line); err == nil && width > 1 && len(runes) >= width {
+		return string(runes[:width-1])
+	}
+	return line
 }
 
 // keep lets the changing line stay as it is.
