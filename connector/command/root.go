@@ -68,7 +68,9 @@ majority, queryable in well under a second, stored as Parquet.`,
 	add(groupNode, p.runCommand(), p.configCommand())
 	add(groupRead, p.statusCommand(), p.scanCommand(), p.exportCommand(), p.offsetsCommand(), p.deadLettersCommand())
 	add(groupOffline, p.checkCommand(), p.dumpCommand())
-	add("", perf.Command(), p.versionCommand())
+	measure := perf.Command()
+	measure.PersistentPreRun = func(*cobra.Command, []string) { tuneScheduler(p.env) } // as `run` does
+	add("", measure, p.versionCommand())
 	untilSignal(root)
 	// Commands that see to signals themselves come here.
 	add(groupNode, demo.Command())

@@ -203,13 +203,18 @@ const (
 // Kafka, entries on the network, pages being encoded): half as much again, and a constant for small
 // settings. It is not a wall: beyond it the collector works harder, at most half of the time.
 func tuneRuntime(memoryBytes int64, env func(string) (string, bool)) {
+	tuneScheduler(env)
+	if _, given := env("GOMEMLIMIT"); !given {
+		debug.SetMemoryLimit(memoryLimit(memoryBytes))
+	}
+}
+
+// tuneScheduler is tuneRuntime's part for every process that runs a node.
+func tuneScheduler(env func(string) (string, bool)) {
 	if _, given := env("GOMAXPROCS"); !given {
 		if cores := runtime.GOMAXPROCS(0); procsFor(cores) > cores {
 			runtime.GOMAXPROCS(procsFor(cores))
 		}
-	}
-	if _, given := env("GOMEMLIMIT"); !given {
-		debug.SetMemoryLimit(memoryLimit(memoryBytes))
 	}
 }
 
