@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	fetchBytes          = 16 << 20         // of one fetch, all partitions of a broker
-	fetchPartitionBytes = 512 << 10        // small enough to stay in cache until it is decoded
-	decompressBytes     = 128 << 20        // a batch beyond this is an attack or a mistake
-	rebalanceSlack      = 10 * time.Second // for joining again, beyond draining and publishing
-	metadataAge         = time.Minute      // new topics and partitions are found after this
+	fetchBytes          = 16 << 20               // of one fetch, all partitions of a broker
+	fetchWait           = 200 * time.Millisecond // a fetch waits so long for a first record; a partition that is resumed waits for it
+	fetchPartitionBytes = 512 << 10              // small enough to stay in cache until it is decoded
+	decompressBytes     = 128 << 20              // a batch beyond this is an attack or a mistake
+	rebalanceSlack      = 10 * time.Second       // for joining again, beyond draining and publishing
+	metadataAge         = time.Minute            // new topics and partitions are found after this
 )
 
 // clientOptions are what every client needs: how to reach the brokers.
@@ -85,6 +86,7 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.MaxDecompressBatchBytes(decompressBytes),
 		kgo.MetadataMaxAge(metadataAge),

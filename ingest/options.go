@@ -90,7 +90,8 @@ type Options struct {
 	Freshness        func(seconds float64, rows int) // called as rows become readable, with the age of their oldest; nil means nobody asks
 	Logger           *slog.Logger                    // nil means slog.Default
 
-	PartitionBytes  int64         // undecided bytes of records at which a partition is paused; 0 means 8 MiB
+	SessionBytes    int64         // undecided bytes of records, of all partitions here, at which nothing is polled; 0 means 32 MiB
+	PartitionBytes  int64         // undecided bytes of records at which a partition is paused; 0 means 16 MiB
 	ChunkRows       int           // rows decoded at a time; 0 means 4096
 	ChunkBytes      int           // bytes of records decoded at a time; 0 means 1 MiB
 	CheckpointEvery time.Duration // 0 means 1 s
@@ -134,7 +135,8 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.Default()
 	}
 	o.Logger = o.Logger.With("connector", o.Name)
-	setDefault(&o.PartitionBytes, 8<<20)
+	setDefault(&o.SessionBytes, 32<<20)
+	setDefault(&o.PartitionBytes, 16<<20)
 	setDefault(&o.ChunkRows, 4096)
 	setDefault(&o.ChunkBytes, 1<<20)
 	setDefault(&o.CheckpointEvery, time.Second)

@@ -165,6 +165,7 @@ func (o *owner) finish(c *chunk, decided bool) {
 	}
 	o.closeIdleLocked()
 	o.mu.Unlock()
+	o.session.madeRoom()
 	if resume {
 		o.session.resume(o)
 	}
@@ -192,6 +193,18 @@ func (o *owner) stop() {
 	o.closeIdleLocked()
 	o.mu.Unlock()
 	o.cancel()
+	o.session.madeRoom()
+}
+
+// queuedBytes is what the owner holds that is not decided. What one that stops holds is given up, and one that
+// is paused must not hold up the others: its tablets may be the ones that stand still.
+func (o *owner) queuedBytes() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.draining || o.mu.paused {
+		return 0
+	}
+	return o.mu.queued
 }
 
 // kill makes the owner's late answers count for nothing, and waits for its worker, which waits for nothing

@@ -26,6 +26,7 @@ type session struct {
 	ended     chan struct{} // closed when the poll loop has returned
 	wg        sync.WaitGroup
 	gate      chan struct{} // holds one token: who has it may raise checkpoints and commit
+	room      chan struct{} // capacity 1: something was decided or given up
 
 	mu struct {
 		sync.Mutex
@@ -62,7 +63,7 @@ const (
 )
 
 func newSession(c *Connector) (*session, error) {
-	s := &session{connector: c, options: &c.options, made: make(chan struct{}), ended: make(chan struct{}), gate: make(chan struct{}, 1)}
+	s := &session{connector: c, options: &c.options, made: make(chan struct{}), ended: make(chan struct{}), gate: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pollCtx, s.pollStop = context.WithCancel(s.ctx)
 	s.mu.owners, s.mu.commits = map[place]*owner{}, map[place]string{}
@@ -75,6 +76,14 @@ func newSession(c *Connector) (*session, error) {
 	s.gate <- struct{}{}
 	close(s.made)
 	return s, nil
+}
+
+// madeRoom wakes the poll loop if it waits for room.
+func (s *session) madeRoom() {
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
 }
 
 // command hands c to the poll loop and wakes it.
@@ -125,6 +134,7 @@ func (s *session) poll() {
 		if waiting {
 			cancel() // what is buffered is not waited for, and the rebalance is held off all the same
 		}
+		s.awaitRoom(ctx)
 		fetches := s.client.PollFetches(ctx)
 		cancel()
 		if s.pollCtx.Err() != nil {
@@ -142,6 +152,26 @@ func (s *session) poll() {
 			s.execute(c)
 		}
 		s.client.AllowRebalance()
+	}
+}
+
+// awaitRoom waits while the partitions of this node together hold SessionBytes that are not decided. The client
+// stops fetching by itself when nobody polls. Pausing the partitions instead would have it drop what it has
+// fetched of them; and a fetch under way for the others would hold up the resumed ones until it has waited in
+// vain. Pausing is for a partition that alone has too much.
+func (s *session) awaitRoom(ctx context.Context) {
+	for ctx.Err() == nil {
+		var queued int64
+		for _, o := range s.all() {
+			queued += o.queuedBytes()
+		}
+		if queued <= s.options.SessionBytes {
+			return
+		}
+		select {
+		case <-s.room:
+		case <-ctx.Done():
+		}
 	}
 }
 
