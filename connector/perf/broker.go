@@ -27,6 +27,7 @@ const eventsBegin = 1_795_000_000_000_000
 type request struct {
 	Load       int64 `json:"load,omitempty"`    // events to produce as fast as possible
 	Release    bool  `json:"release,omitempty"` // consumers may read
+	Hold       bool  `json:"hold,omitempty"`    // consumers must wait again
 	Rate       int64 `json:"rate,omitempty"`    // events a second, for Millis
 	Millis     int64 `json:"millis,omitempty"`
 	Partitions int   `json:"partitions,omitempty"` // first line: what to start
@@ -95,6 +96,9 @@ func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err erro
 		return a, nil
 	case r.Release:
 		s.release()
+		return a, nil
+	case r.Hold:
+		s.release = s.broker.Hold()
 		return a, nil
 	case r.Load > 0:
 		return s.produce(ctx, r.Load, 0, broker.ProducerOptions{Run: 4000, Linger: 20 * time.Millisecond, Start: time.UnixMicro(eventsBegin)})

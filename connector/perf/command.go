@@ -13,6 +13,7 @@ type options struct {
 	replicas   int
 	tablets    int
 	events     int64
+	warmup     int64 // events ingested and flushed before
 	partitions int
 	rate       int           // of the freshness phase; 0: half of the measured maximum
 	freshness  time.Duration // how long that phase is; 0: it is left out
@@ -34,6 +35,7 @@ func (o *options) validate() error {
 	need(o.replicas > 0 && o.replicas%2 == 1 && o.replicas <= 7, "--replicas %d: want an odd number up to 7", o.replicas)
 	need(o.tablets > 0 && o.tablets <= 1024, "--tablets %d: want 1 to 1024", o.tablets)
 	need(o.events > 0, "--events %d: want at least 1", o.events)
+	need(o.warmup >= 0, "--warmup %d: want a number of events", o.warmup)
 	need(o.partitions > 0 && o.partitions <= 1024, "--partitions %d: want 1 to 1024", o.partitions)
 	need(o.rate >= 0, "--rate %d: want a number of events a second", o.rate)
 	need(o.freshness >= 0 && o.kills >= 0, "--freshness %s and --kills %d: want nothing below 0", o.freshness, o.kills)
@@ -80,6 +82,7 @@ are synced to the disk that --dir is on. What each figure means is in docs/perfo
 	f.IntVar(&o.replicas, "replicas", 3, "replicas of each tablet, which is also the number of nodes")
 	f.IntVar(&o.tablets, "tablets", 4, "tablets of the table")
 	f.Int64Var(&o.events, "events", 2_000_000, "events to ingest")
+	f.Int64Var(&o.warmup, "warmup", 0, "events to ingest and flush before: logs and memory are then used again, as in a node that has run for a while")
 	f.IntVar(&o.partitions, "partitions", 8, "partitions of the topic")
 	f.IntVar(&o.rate, "rate", 0, "events a second while freshness is measured (default: half of the measured maximum)")
 	f.DurationVar(&o.freshness, "freshness", 10*time.Second, "how long freshness is measured; 0 leaves it out")

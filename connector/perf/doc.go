@@ -6,6 +6,7 @@
 // The broker is a process of its own (this program again, as `perf broker`), so that its cost is not ours. It is
 // loaded with events first, compressed by lz4, in runs of 4000 to one partition after the other. All replicas
 // run in this process, as nodes that talk over TCP on the loopback interface and write real files with fsync.
+// With --warmup some events are ingested and flushed before, so that logs and memory are used again.
 // Consumers are held until every node is healthy and every partition has its reader. Then the clock starts.
 //
 //   - events_per_second: until every event is in a Parquet file on every replica, by a checkpoint of all tablets

@@ -46,9 +46,10 @@ func ingest(ctx context.Context, o options, p *progress) (r *report, err error) 
 	defer func() { err = errors.Join(err, m.broker.close()) }()
 	// What waits for the broker's process ends with it, too.
 	defer context.AfterFunc(ctx, m.broker.kill)()
-	p.begin("loading the broker", o.events)
-	if err := m.produce(request{Load: o.events}); err != nil {
-		return nil, errors.Join(context.Cause(ctx), err)
+	if o.warmup == 0 { // else the warm-up's records come first
+		if err := m.load(ctx); err != nil {
+			return nil, errors.Join(context.Cause(ctx), err)
+		}
 	}
 	p.begin("starting nodes", 0)
 	if m.cluster, err = startCluster(o, dir, m.broker.address); err != nil {
@@ -58,7 +59,7 @@ func ingest(ctx context.Context, o options, p *progress) (r *report, err error) 
 	if err := m.cluster.awaitHealthy(ctx, o.partitions); err != nil {
 		return nil, err
 	}
-	for _, phase := range []func(context.Context) error{m.throughput, m.freshness, m.resume, m.check} {
+	for _, phase := range []func(context.Context) error{m.warmUp, m.throughput, m.freshness, m.resume, m.check} {
 		if err := phase(ctx); err != nil {
 			return nil, errors.Join(context.Cause(ctx), err)
 		}
@@ -73,6 +74,37 @@ func (m *run) produce(r request) error {
 	return err
 }
 
+// load fills the broker with what throughput reads.
+func (m *run) load(context.Context) error {
+	m.progress.begin("loading the broker", m.options.events)
+	return m.produce(request{Load: m.options.events})
+}
+
+// warmUp ingests and flushes some events first. Then the log's segments have been written before, and memory
+// touched: what a node pays once, and a short measurement would take for the price of every event.
+func (m *run) warmUp(ctx context.Context) error {
+	if m.options.warmup == 0 {
+		return nil
+	}
+	m.progress.begin("warming up", m.options.warmup)
+	if err := m.produce(request{Load: m.options.warmup}); err != nil {
+		return err
+	}
+	if _, err := m.broker.ask(request{Release: true}, nil); err != nil {
+		return err
+	}
+	if err := m.cluster.awaitCommitted(ctx, m.options.warmup, m.progress.at); err != nil {
+		return err
+	}
+	if err := m.cluster.flush(ctx); err != nil {
+		return err
+	}
+	if _, err := m.broker.ask(request{Hold: true}, nil); err != nil {
+		return err
+	}
+	return m.load(ctx)
+}
+
 // throughput reads all that was loaded, and flushes it.
 func (m *run) throughput(ctx context.Context) error {
 	m.progress.begin("ingesting", m.options.events)
@@ -81,11 +113,15 @@ func (m *run) throughput(ctx context.Context) error {
 	if profiled {
 		defer pprof.StopCPUProfile()
 	}
+	before, err := m.cluster.committed(ctx) // a fetch that was waiting when the broker was held again is not counted
+	if err != nil {
+		return err
+	}
 	begin := used()
 	if _, err := m.broker.ask(request{Release: true}, nil); err != nil {
 		return err
 	}
-	if err := m.cluster.awaitCommitted(ctx, m.options.events, m.progress.at); err != nil {
+	if err := m.cluster.awaitCommitted(ctx, m.produced, m.progress.at); err != nil {
 		return err
 	}
 	committed := time.Now()
@@ -94,30 +130,30 @@ func (m *run) throughput(ctx context.Context) error {
 		return err
 	}
 	end := used()
-	r, n := m.report, float64(m.options.events)
+	r, n := m.report, float64(m.produced-before)
 	r.EventsPerSecond = n / end.at.Sub(begin.at).Seconds()
 	r.CommittedPerSecond = n / committed.Sub(begin.at).Seconds()
 	r.CPUMicrosPerEvent = float64((end.cpu - begin.cpu).Microseconds()) / n
 	r.AllocatedBytesPerEvent = float64(end.allocated-begin.allocated) / n
 	for _, node := range m.cluster.nodes {
-		r.BytesPerEvent += float64(sizeOf(filepath.Join(m.dir, node.id, "tablets"))) / n / float64(m.options.replicas)
+		r.BytesPerEvent += float64(sizeOf(filepath.Join(m.dir, node.id, "tablets"))) / float64(m.produced) / float64(m.options.replicas)
 	}
 	if !profiled {
 		return nil
 	}
 	pprof.StopCPUProfile()
-	return m.profiled(profile.Bytes())
+	return m.profiled(profile.Bytes(), n)
 }
 
 // profiled divides the CPU time by stage, and keeps the profile if asked to.
-func (m *run) profiled(profile []byte) error {
+func (m *run) profiled(profile []byte, events float64) error {
 	sums, err := byStage(profile)
 	if err != nil {
 		return err
 	}
 	m.report.CPUByStage = map[string]float64{}
 	for _, s := range stages {
-		m.report.CPUByStage[s] = float64(sums[s]) / 1000 / float64(m.options.events)
+		m.report.CPUByStage[s] = float64(sums[s]) / 1000 / events
 	}
 	if m.options.profile == "" {
 		return nil

@@ -35,7 +35,7 @@ func TestIngest(t *testing.T) {
 			c := Command()
 			c.SetOut(&out)
 			c.SetArgs([]string{"ingest", "--events", "20000", "--replicas", fmt.Sprint(replicas), "--tablets", "2", "--partitions", "4",
-				"--freshness", "300ms", "--rate", "1000", "--kills", "1", "--memory", "128MiB", "--dir", t.TempDir(), "--json"})
+				"--freshness", "300ms", "--rate", "1000", "--kills", "1", "--warmup", "5000", "--memory", "128MiB", "--dir", t.TempDir(), "--json"})
 			if err := c.ExecuteContext(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestIngest(t *testing.T) {
 					t.Errorf("%s: got %v, want p50 up to p99", name, r[name])
 				}
 			}
-			for name, want := range map[string]float64{"events": 20_000, "replicas": float64(replicas), "tablets": 2, "partitions": 4, "rows": 20_000 + 1000 + 300} {
+			for name, want := range map[string]float64{"events": 20_000, "replicas": float64(replicas), "tablets": 2, "partitions": 4, "warmup": 5000, "rows": 5000 + 20_000 + 1000 + 300} {
 				if r[name] != want {
 					t.Errorf("%s: got %v, want %v", name, r[name], want)
 				}

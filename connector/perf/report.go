@@ -13,6 +13,7 @@ import (
 // report is what `perf ingest --json` prints. Its names are a contract.
 type report struct {
 	Events     int64  `json:"events"`
+	Warmup     int64  `json:"warmup"` // events before
 	Replicas   int    `json:"replicas"`
 	Tablets    int    `json:"tablets"`
 	Partitions int    `json:"partitions"`
@@ -49,7 +50,7 @@ type resumed struct {
 }
 
 func newReport(o options, dir string) *report {
-	return &report{Events: o.events, Replicas: o.replicas, Tablets: o.tablets, Partitions: o.partitions, Session: o.session,
+	return &report{Events: o.events, Warmup: o.warmup, Replicas: o.replicas, Tablets: o.tablets, Partitions: o.partitions, Session: o.session,
 		Durability: "fsync", Machine: thisMachine(dir)}
 }
 
@@ -112,6 +113,9 @@ func (r *report) write(w io.Writer) error {
 	}
 	if m.FileSystem != "" {
 		facts = append(facts, m.FileSystem)
+	}
+	if r.Warmup > 0 {
+		facts = append(facts, "after "+perSecond(float64(r.Warmup))+" events of warm-up")
 	}
 	_, err := fmt.Fprintf(w, "%s events, %s, %d tablets, %d partitions, fsync, session as %s; %s rows counted\n%s\n\n%s\n",
 		perSecond(float64(r.Events)), replicas(r.Replicas), r.Tablets, r.Partitions, r.Session, perSecond(float64(r.Rows)), strings.Join(facts, ", "), t.Render())
