@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"nyala/configs"
 	"nyala/connector/api"
 	"nyala/connector/query"
+	"nyala/raftlog"
 	"nyala/raftlog/simnet"
 	"nyala/store/batch"
 	"nyala/store/vfs"
@@ -33,50 +33,36 @@ type cluster struct {
 	net    *simnet.Network
 	kafka  kfake.VirtualNetwork
 	broker *kfake.Cluster
-	disks  map[string]*vfs.Mem
+	disks  map[string]*disk
 	nodes  map[string]*Node
 	rng    *rand.Rand
 	wires  map[string]*wire
+	starts uint64
+	seed   uint64
+	broken mistake
+
+	flush   FlushOptions
+	segment int64
+	timings raftlog.Timings
 }
 
-// wire is a node's way to Kafka; cutting it resets its connections and refuses new ones.
-type wire struct {
-	mu    sync.Mutex
-	cut   bool
-	conns map[net.Conn]bool
+// disk is a node's disk, with faults. The faults are of the machine: they go on until they are taken away, or
+// until the power is cut.
+type disk struct {
+	*vfs.Mem
+	faulty *vfs.Faulty
+	hang   chan struct{} // of the calls that hang; nil: none
+	rules  []func()      // each takes a rule away
 }
 
-func (w *wire) set(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cut = cut
-	for c := range w.conns {
-		if cut {
-			c.Close()
-		}
-	}
-	clear(w.conns)
-}
+func newDisk(m *vfs.Mem) *disk { return &disk{Mem: m, faulty: vfs.NewFaulty(m)} }
 
-func (w *wire) dial(ctx context.Context, k *kfake.VirtualNetwork, addr string) (net.Conn, error) {
-	w.mu.Lock()
-	cut := w.cut
-	w.mu.Unlock()
-	if cut {
-		return nil, errors.New("the way to kafka is cut")
+// release lets the calls that hang go on.
+func (d *disk) release() {
+	if d.hang != nil {
+		close(d.hang)
+		d.hang = nil
 	}
-	conn, err := k.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut {
-		conn.Close()
-		return nil, errors.New("the way to kafka is cut")
-	}
-	w.conns[conn] = true
-	return conn, nil
 }
 
 const clusterConfig = `
@@ -106,9 +92,15 @@ connectors:
 `
 
 func newCluster(t *testing.T, nodes, replicas int, seed uint64) *cluster {
-	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*vfs.Mem{}, nodes: map[string]*Node{},
-		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}}
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(9092), kfake.ListenFn(c.kafka.Listen), kfake.SeedTopics(4, "app"))
+	return newClusterOf(t, nodes, replicas, seed, clusterConfig, kfake.NumBrokers(1), kfake.Ports(9092), kfake.SeedTopics(4, "app"))
+}
+
+// newClusterOf makes a cluster from a configuration with places for replicas, nodes and brokers.
+func newClusterOf(t *testing.T, nodes, replicas int, seed uint64, config string, kafka ...kfake.Opt) *cluster {
+	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*disk{}, nodes: map[string]*Node{},
+		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}, seed: seed,
+		flush: FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second}}
+	broker, err := kfake.NewCluster(append(kafka, kfake.ListenFn(c.kafka.Listen))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,14 +109,14 @@ func newCluster(t *testing.T, nodes, replicas int, seed uint64) *cluster {
 	for i := range nodes {
 		fmt.Fprintf(&list, "    - {id: n%d, peer: 'n%d:7401', http: 'n%d:7481', data: data/n%d}\n", i+1, i+1, i+1, i+1)
 	}
-	text := fmt.Sprintf(clusterConfig, replicas, list.String(), strings.Join(broker.ListenAddrs(), ","))
+	text := fmt.Sprintf(config, replicas, list.String(), strings.Join(broker.ListenAddrs(), ","))
 	c.config, err = configs.Parse("test.yaml", []byte(text), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range c.config.Cluster.Nodes {
-		c.disks[n.ID] = vfs.NewMem()
-		c.wires[n.ID] = &wire{conns: map[net.Conn]bool{}}
+		c.disks[n.ID] = newDisk(vfs.NewMem())
+		c.wires[n.ID] = &wire{conns: map[*wireConn]bool{}}
 	}
 	return c
 }
@@ -157,15 +149,23 @@ func testLogger(node string) *slog.Logger {
 
 func (c *cluster) start(id string) {
 	c.t.Helper()
-	n, err := Start(Options{
-		Config: c.config, Node: id, FS: c.disks[id], Dial: c.dial(id), Entropy: entropy{c.rng}, Logger: testLogger(id),
-		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
-		Flush:  FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second},
-	})
-	if err != nil {
+	if err := c.tryStart(id); err != nil {
 		c.t.Fatalf("start %s: %v", id, err)
 	}
-	c.nodes[id] = n
+}
+
+func (c *cluster) tryStart(id string) error {
+	c.starts++
+	n, err := Start(Options{
+		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: entropy{rand.New(rand.NewPCG(c.seed, c.starts))}, Logger: testLogger(id),
+		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
+		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
+		broken: c.broken,
+	})
+	if err == nil {
+		c.nodes[id] = n
+	}
+	return err
 }
 
 func (c *cluster) startAll() {
@@ -176,13 +176,17 @@ func (c *cluster) startAll() {
 
 // kill cuts a node's power: survive is the share of unsynced bytes that reach its disk.
 func (c *cluster) kill(id string, survive float64) {
-	disk := c.disks[id]
-	c.disks[id] = disk.Crash(c.rng, survive)
+	old := c.disks[id]
+	c.disks[id] = newDisk(old.Crash(c.rng, survive))
+	old.release()
 	c.net.Host(id + ":7401").Crash()
 	c.net.Host(id + ":7481").Crash()
 	c.nodes[id].Close() // of a dead disk and network: it can only end
 	delete(c.nodes, id)
 }
+
+// files is what a node sees of its disk.
+func (c *cluster) files(id string) vfs.FS { return c.broken.files(c.disks[id].faulty) }
 
 func (c *cluster) stopAll() {
 	for id, n := range c.nodes {

@@ -184,12 +184,31 @@ func (n *Node) createCheckpoints(ctx context.Context, sources []offsets.Source, 
 func (n *Node) raiseCheckpoints(ctx context.Context, next map[offsets.Source]int64) error {
 	c := catalog.RaiseCheckpoints{}
 	for s, at := range next {
+		if n.options.broken == checkpointSent {
+			at = max(at, n.positionOf(s))
+		}
 		c.Checkpoints = append(c.Checkpoints, catalog.Checkpoint{Source: s, Next: at})
 	}
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	_, err := n.propose(ctx, c)
 	return err
+}
+
+// positionOf is how far this node has read a source.
+func (n *Node) positionOf(s offsets.Source) int64 {
+	n.mu.Lock()
+	f := n.mu.feeds[s.Connector]
+	n.mu.Unlock()
+	if f == nil {
+		return 0
+	}
+	for _, p := range f.connector.Status().Partitions {
+		if p.TopicID == s.Topic && p.Partition == s.Partition {
+			return p.Position
+		}
+	}
+	return 0
 }
 
 // feedStatus is what this node says of its connectors.

@@ -59,11 +59,16 @@ func (n *Node) join(ctx context.Context) {
 	if err != nil {
 		return // closing
 	}
-	group, err := n.raft.StartGroup(raftlog.GroupID(catalog.SystemTablet), catalogMachine{n.catalog}, members)
+	var group *raftlog.Group
+	err = retry(ctx, 50*time.Millisecond, time.Second, func() (err error) {
+		group, err = n.raft.StartGroup(raftlog.GroupID(catalog.SystemTablet), catalogMachine{n.catalog}, members)
+		if err != nil { // a disk that is broken for good ends the node by itself
+			n.setPhaseIfNew("system group not started: " + err.Error())
+		}
+		return err
+	})
 	if err != nil {
-		n.setPhase("failed: " + err.Error())
-		n.log.Error("system group not started", "error", err)
-		return
+		return // closing
 	}
 	n.mu.Lock()
 	n.mu.system = group

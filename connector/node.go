@@ -34,8 +34,11 @@ type Options struct {
 	Version string
 	Timings raftlog.Timings // the zero value means the defaults
 	Flush   FlushOptions
+	Segment int64 // bytes of a segment of the log; 0 means the log's default
 	// Freshness is called as rows become readable, with the age of the oldest; nil: only the metric is kept.
 	Freshness func(seconds float64, rows int)
+
+	broken mistake // only set by tests
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:
@@ -51,7 +54,7 @@ type FlushOptions struct {
 // Node is one running node. Start opens what is on disk and returns; joining the cluster, opening
 // tablets and reading Kafka go on in goroutines that Close waits for.
 //
-// Its goroutines: join (until the system group runs and the node is registered), reconcile (runs the
+// Its goroutines: watch (for what ends it), join (until the system group runs and the node is registered), reconcile (runs the
 // replicas that the catalog places here), duties (what the leader of a group does for it), connectors
 // (one supervisor), the catalog's saver, and the HTTP server's.
 type Node struct {
@@ -76,6 +79,7 @@ type Node struct {
 	lock   io.Closer
 	opened chan struct{} // closed when all parts above are there
 	ready  chan struct{} // closed when the node is registered
+	ended  chan struct{} // closed when the node cannot go on
 	phase  atomic.Pointer[string]
 
 	mu struct {
@@ -94,7 +98,7 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), opened: make(chan struct{}), ready: make(chan struct{})}
+	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), opened: make(chan struct{}), ready: make(chan struct{}), ended: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.mu.replicas = map[catalog.TabletID]*replica{}
 	n.mu.feeds = map[string]*feed{}
@@ -119,6 +123,7 @@ func Start(o Options) (*Node, error) {
 	}
 	close(n.opened)
 	n.setPhase("joining the cluster")
+	n.goes(n.watch)
 	n.goes(n.join)
 	n.goes(n.saveCatalog)
 	return n, nil
@@ -155,7 +160,7 @@ func (n *Node) open() (err error) {
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
 		FS: o.FS, Dir: path.Join(n.self.Data, walDir), PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
-		WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
+		SegmentBytes: o.Segment, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
 	})
 	if err != nil {
 		return errors.Join(err, peers.Close())
@@ -223,7 +228,29 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // Done is closed when the node cannot go on, as after a failed fsync; Close says why.
-func (n *Node) Done() <-chan struct{} { return n.raft.Done() }
+func (n *Node) Done() <-chan struct{} { return n.ended }
+
+// watch closes ended when the log of the node has failed, or that of the system group could not be read: without the
+// catalog a node is none, and what it has in memory of it cannot be made anew but by a start.
+func (n *Node) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.raft.Done():
+			close(n.ended)
+			return
+		case <-tick.C:
+			if g := n.system(); g != nil && g.Err() != nil {
+				n.log.Error("system group failed", "error", g.Err())
+				close(n.ended)
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // stopLimit is how long a graceful stop may take before it becomes a plain one.
 const stopLimit = 25 * time.Second

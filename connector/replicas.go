@@ -40,10 +40,22 @@ func (n *Node) reconcile(ctx context.Context) {
 	}
 }
 
+// runReplicas starts what does not run here yet, and what stopped by itself because its log could not be read: a
+// disk's error may be a passing one.
 func (n *Node) runReplicas(ctx context.Context, view *catalog.Snapshot) {
 	for _, t := range view.ReplicasOn(n.member()) {
-		if ctx.Err() != nil || t.ID == catalog.SystemTablet || n.replica(t.ID) != nil {
+		if ctx.Err() != nil || t.ID == catalog.SystemTablet {
 			continue
+		}
+		if r := n.replica(t.ID); r != nil {
+			err := r.group.Err()
+			if err == nil {
+				continue
+			}
+			n.fault(fmt.Sprintf("tablet %d", t.ID), err)
+			if err := n.stopReplica(t.ID); err != nil {
+				n.log.Error("replica not stopped", "tablet", t.ID, "error", err)
+			}
 		}
 		if err := n.startReplica(view, t); err != nil {
 			n.fault(fmt.Sprintf("tablet %d", t.ID), err)

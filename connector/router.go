@@ -98,7 +98,14 @@ func (n *Node) write(ctx context.Context, id catalog.TabletID, entry []byte) ([]
 
 // writeRows is write for ingest: it reads the answer.
 func (n *Node) writeRows(ctx context.Context, tablet uint64, entry []byte) (ingest.Answer, error) {
+	if n.options.broken == ackEarly {
+		n.goes(func(ctx context.Context) { _, _ = n.write(ctx, catalog.TabletID(tablet), entry) })
+		return ingest.Answer{}, nil
+	}
 	out, err := n.write(ctx, catalog.TabletID(tablet), entry)
+	if n.options.broken == ackUnknown && errors.Is(err, raftlog.ErrUnknown) {
+		return ingest.Answer{}, nil
+	}
 	if err != nil {
 		if _, ok := n.catalog.Snapshot().Tablet(catalog.TabletID(tablet)); !ok {
 			err = fmt.Errorf("%w: %w", err, ingest.ErrTabletGone)

@@ -4,115 +4,137 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"hash/fnv"
-	"slices"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"nyala/connector/api"
-	"nyala/connector/catalog"
-	"nyala/connector/query"
 	"nyala/offsets"
-	"nyala/store/batch"
+	"nyala/raftlog"
 )
 
 var (
-	simSeed  = flag.Uint64("sim.seed", 0, "run the simulation of this seed only")
-	simSeeds = flag.Int("sim.seeds", 50, "how many seeds to simulate")
+	simSeed  = flag.Uint64("sim.seed", 0, "run the simulation of this seed only, or from it on")
+	simSeeds = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 50, or 4 with -short, or 1 with -sim.seed")
 )
 
-// TestSimulation runs whole clusters under faults, a seed each: crashes of nodes with 0 to 100 % of the unsynced
-// bytes surviving, of all nodes at once, partitions between nodes and to Kafka, slow networks, leader moves
-// and loss of connections, while records come in. A failing seed is run again with -sim.seed.
+// TestSimulation runs whole clusters under faults, a seed each, while records come in: see the table of
+// faults, the streams, and the oracles. A failing seed prints itself and what was done, and is run again with -sim.seed.
 func TestSimulation(t *testing.T) {
-	first, count := uint64(1), *simSeeds
+	first, count := uint64(1), 50
+	if testing.Short() {
+		count = 4
+	}
 	if *simSeed != 0 {
 		first, count = *simSeed, 1
 	}
-	if testing.Short() {
-		count = min(count, 4)
+	if *simSeeds != 0 {
+		count = *simSeeds
 	}
 	for seed := first; seed < first+uint64(count); seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulate(t, seed) })
+			synctest.Test(t, func(t *testing.T) { simulate(t, seed, none) })
 		})
 	}
 }
 
-// simulation is a cluster, what was produced to it, and the last checkpoints seen.
+// simulation is a cluster, what was produced to it, and what was seen of it.
 type simulation struct {
 	*cluster
-	truth map[int64]uint64 // partition<<40|offset -> hash of the record
-	next  int
-	marks map[offsets.Source]int64
-	trace []string
+	began      time.Time
+	streams    []*stream
+	client     *kgo.Client // nil: to be made
+	transactor *kgo.Client
+	marks      map[offsets.Source]int64 // the last checkpoints seen
+	snapshots  []snapshot
+	faults     []fault // that this seed may have
+	wiped      bool
+	trace      []string
 }
 
 const simSteps = 12
 
-func simulate(t *testing.T, seed uint64) {
-	s := &simulation{cluster: newCluster(t, 3, 3, seed), truth: map[int64]uint64{}, marks: map[offsets.Source]int64{}}
-	defer func() {
-		if t.Failed() {
-			t.Logf("seed %d: %v", seed, s.trace)
-			for _, id := range s.ids() { // or the bubble's end would hide the failure
-				s.crash(id)
-			}
-			s.broker.Close()
+// simBrokers is how many nodes Kafka has.
+const simBrokers = 3
+
+func newSimulation(t *testing.T, seed uint64, broken mistake) *simulation {
+	streams := newStreams(rand.New(rand.NewPCG(seed, 2)))
+	kafka := []kfake.Opt{kfake.NumBrokers(simBrokers), kfake.Ports(9092, 9093, 9094)}
+	for _, st := range streams {
+		kafka = append(kafka, kfake.SeedTopics(st.begun, st.name))
+	}
+	s := &simulation{
+		cluster: newClusterOf(t, 3, 3, seed, streamsConfig(streams), kafka...),
+		began:   time.Now(), streams: streams, marks: map[offsets.Source]int64{},
+	}
+	s.broken = broken
+	s.flush = FlushOptions{Bytes: 4 << 10 << (2 * s.rng.IntN(3)), Age: []time.Duration{time.Second, 3 * time.Second, 10 * time.Second}[s.rng.IntN(3)]}
+	s.segment = []int64{0, 256 << 10}[s.rng.IntN(2)]
+	if s.rng.IntN(2) == 0 { // those who lag are sent files, not the log
+		s.timings = raftlog.Timings{Retain: time.Second, PinGrace: time.Second}
+	}
+	for _, f := range faults { // each seed has about half of them, so that some meet undisturbed by the others
+		if s.rng.IntN(2) == 0 {
+			s.faults = append(s.faults, f)
 		}
-	}()
+	}
 	s.net.SetLatency(0, 2*time.Millisecond)
+	return s
+}
+
+func simulate(t *testing.T, seed uint64, broken mistake) {
+	s := newSimulation(t, seed, broken)
+	defer s.end()
 	s.startAll()
 	for range simSteps {
 		s.produceSome()
-		s.fault()
+		s.disturb()
 		s.pause(3 * time.Second)
+		s.tendStopped()
 		s.checkMarks()
+		s.takeSnapshot()
 	}
 	s.healAll()
 	s.produceSome()
 	s.awaitTruth()
 	s.compareReplicas()
+	s.repeatSnapshots()
 	s.checkMarks()
+	s.renewClients()
 	s.stopAll()
 }
 
+// end takes apart what a failure has left, or the bubble's end would hide it.
+func (s *simulation) end() {
+	s.note("end")
+	if testing.Verbose() || s.t.Failed() {
+		s.t.Logf("seed %d:\n%s", s.seed, strings.Join(s.trace, "\n"))
+	}
+	if !s.t.Failed() {
+		return
+	}
+	s.renewClients()
+	s.net.SetLoss(0)
+	for _, id := range s.ids() {
+		s.wires[id].stall(false)
+		if s.nodes[id] != nil {
+			s.kill(id, 0)
+		}
+	}
+	s.broker.Close()
+}
+
 func (s *simulation) note(format string, args ...any) {
-	s.trace = append(s.trace, fmt.Sprintf(format, args...))
+	s.trace = append(s.trace, fmt.Sprintf("%8.3fs ", time.Since(s.began).Seconds())+fmt.Sprintf(format, args...))
 }
 
 // pause lets up to limit of the bubble's time pass.
 func (s *simulation) pause(limit time.Duration) {
 	time.Sleep(time.Duration(s.rng.Int64N(int64(limit))))
-}
-
-func hashOf(text []byte) uint64 {
-	h := fnv.New64a()
-	h.Write(text)
-	return h.Sum64()
-}
-
-func (s *simulation) produceSome() {
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.broker.ListenAddrs()...), kgo.DefaultProduceTopic("app"),
-		kgo.Dialer(s.kafka.DialContext), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.ProducerBatchMaxBytes(8<<10))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer client.Close()
-	for range s.rng.IntN(400) {
-		text := fmt.Sprintf("event %d %x", s.next, s.rng.Uint64())
-		value := fmt.Sprintf(`{"tenant":%d,"id":%d,"text":%q}`, s.next%7, s.next, text)
-		s.next++
-		r := client.ProduceSync(context.Background(), &kgo.Record{Value: []byte(value)})
-		rec, err := r.First()
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.truth[int64(rec.Partition)<<40|rec.Offset] = hashOf([]byte(text))
-	}
 }
 
 func (s *simulation) anyNode() string {
@@ -128,36 +150,20 @@ func (s *simulation) ids() []string {
 	return ids
 }
 
-// fault does one thing to the cluster, or takes one back.
-func (s *simulation) fault() {
-	id := s.anyNode()
-	switch s.rng.IntN(9) {
-	case 0, 1:
-		s.crash(id)
-	case 2:
-		s.note("all crash")
-		for _, id := range s.ids() {
-			s.crash(id)
+// disturb does one thing to the cluster, or takes all back.
+func (s *simulation) disturb() {
+	total := healWeight
+	for _, f := range s.faults {
+		total += f.weight
+	}
+	n := s.rng.IntN(total)
+	for _, f := range s.faults {
+		if n -= f.weight; n < 0 {
+			f.do(s, s.anyNode())
+			break
 		}
-	case 3:
-		s.note("isolate %s", id)
-		s.net.Isolate(id + ":7401")
-		s.net.Isolate(id + ":7481")
-	case 4:
-		other := s.anyNode()
-		s.note("block %s->%s", id, other)
-		s.net.Block(id+":7401", other+":7401")
-	case 5:
-		s.note("%s has no kafka", id)
-		s.wires[id].set(true)
-	case 6:
-		s.note("loss")
-		s.net.SetLoss(0.002)
-	case 7:
-		s.note("leaders move")
-		s.moveLeaders()
-	case 8:
-		s.note("heal")
+	}
+	if n >= 0 {
 		s.healAll()
 	}
 	if s.rng.IntN(2) == 0 {
@@ -165,243 +171,78 @@ func (s *simulation) fault() {
 	}
 }
 
-func (s *simulation) crash(id string) {
-	if s.nodes[id] == nil {
-		return
-	}
-	survive := []float64{0, 0.5, 1, s.rng.Float64()}[s.rng.IntN(4)]
-	s.note("crash %s %.2f", id, survive)
-	s.kill(id, survive)
-}
-
 func (s *simulation) restartSome() {
 	for _, id := range s.ids() {
 		if s.nodes[id] == nil && s.rng.IntN(3) > 0 {
-			s.note("start %s", id)
-			s.start(id)
+			s.boot(id)
 		}
 	}
 }
 
-func (s *simulation) moveLeaders() {
-	for id, n := range s.nodes {
-		view := n.catalog.Snapshot()
-		for _, t := range view.Tablets {
-			if g := n.groupOf(t.ID); g != nil && g.IsLeader() && s.rng.IntN(2) == 0 {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				for _, m := range g.Members() {
-					if m.Node != id {
-						g.TransferLeadership(ctx, m.Node)
-						break
-					}
-				}
-				cancel()
-			}
+// boot starts a node; only on a disk that fails it may say that it cannot.
+func (s *simulation) boot(id string) {
+	s.note("start %s", id)
+	err := s.tryStart(id)
+	if err == nil {
+		return
+	}
+	if len(s.disks[id].rules) == 0 {
+		s.t.Fatalf("start %s: %v", id, err)
+	}
+	s.note("%s does not start: %v", id, err)
+	s.disks[id] = newDisk(s.disks[id].Crash(s.rng, 0.5))
+}
+
+// tendStopped does what a supervisor of processes does: a node that says that it cannot go on is ended. Some of them
+// lose power on top.
+func (s *simulation) tendStopped() {
+	for _, id := range s.ids() {
+		n := s.nodes[id]
+		if n == nil {
+			continue
 		}
+		select {
+		case <-n.Done():
+		default:
+			continue
+		}
+		s.note("%s stopped by itself", id)
+		s.kill(id, []float64{0, 0.5, 1}[s.rng.IntN(3)])
 	}
 }
 
+// healAll ends all faults. Nodes whose disks failed are started again if they stopped.
 func (s *simulation) healAll() {
+	s.note("heal")
 	s.net.SetLoss(0)
+	s.net.SetLatency(0, 2*time.Millisecond)
 	for _, id := range s.ids() {
 		s.net.Rejoin(id + ":7401")
 		s.net.Rejoin(id + ":7481")
 		s.wires[id].set(false)
+		s.wires[id].stall(false)
+		s.disks[id].heal()
 	}
+	s.tendStopped()
 	for _, id := range s.ids() {
 		if s.nodes[id] == nil {
-			s.start(id)
+			s.boot(id)
 		}
 	}
 }
 
-// checkMarks reads the checkpoints through the log of the system group, if it can: they never go back.
-func (s *simulation) checkMarks() {
-	for _, n := range s.nodes {
-		if n.system() == nil {
-			continue
-		}
-		list := catalog.CreateCheckpoints{Checkpoints: n.catalog.Checkpoints()}
-		if len(list.Checkpoints) == 0 {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		r, err := n.propose(ctx, list)
-		cancel()
-		if err != nil {
-			continue
-		}
-		for i, c := range list.Checkpoints {
-			if old := s.marks[c.Source]; r.Values[i] < old {
-				s.t.Fatalf("checkpoint of %s went back from %d to %d", c.Source, old, r.Values[i])
-			}
-			s.marks[c.Source] = r.Values[i]
-		}
+// stopGracefully drains a node, as SIGTERM does.
+func (s *simulation) stopGracefully(id string) {
+	n := s.nodes[id]
+	if n == nil || s.disks[id].hang != nil {
 		return
 	}
+	s.note("stop %s", id)
+	if err := n.Stop(context.Background()); err != nil {
+		s.note("stop of %s: %v", id, err)
+	}
+	delete(s.nodes, id)
+	s.disks[id].heal()
+	s.net.Host(id + ":7401").Crash()
+	s.net.Host(id + ":7481").Crash()
 }
-
-// awaitTruth waits until the table is what was produced: each offset once, with its text; and until every
-// checkpoint is at the end of its partition.
-func (s *simulation) awaitTruth() {
-	s.t.Helper()
-	var err error
-	deadline := time.Now().Add(3 * time.Minute)
-	for {
-		if err = s.compareTruth("n1"); err == nil {
-			err = s.compareCheckpoints("n2")
-		}
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			st := s.nodes["n1"].status(context.Background())
-			s.t.Fatalf("%v; status %v %+v", err, st.Reasons, st.Connectors)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
-	if err := s.compareTruth("n3"); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *simulation) compareTruth(id string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	r, err := s.nodes[id].read(ctx, "events", query.Request{Columns: []string{"kafka_partition", "kafka_offset", "text"}})
-	if err != nil {
-		return err
-	}
-	defer r.stream.Close()
-	return s.compareRows(r.stream)
-}
-
-func (s *simulation) compareRows(in query.Stream) error {
-	seen := map[int64]bool{}
-	err := pour(in, func(b *batch.Batch) error {
-		for i := range b.Rows {
-			at := b.Columns[0].Int(i)<<40 | b.Columns[1].Int(i)
-			if seen[at] {
-				s.t.Fatalf("partition %d offset %d is there twice", at>>40, at&(1<<40-1))
-			}
-			seen[at] = true
-			if want, ok := s.truth[at]; !ok || want != hashOf(b.Columns[2].Bytes(i)) {
-				s.t.Fatalf("partition %d offset %d: %q was never produced", at>>40, at&(1<<40-1), b.Columns[2].Bytes(i))
-			}
-		}
-		return nil
-	})
-	if err == nil && len(seen) != len(s.truth) {
-		err = fmt.Errorf("got %d offsets, want %d", len(seen), len(s.truth))
-	}
-	return err
-}
-
-func (s *simulation) compareCheckpoints(id string) error {
-	for _, o := range s.nodes[id].offsets(context.Background()) {
-		end := int64(0)
-		for at := range s.truth {
-			if int32(at>>40) == o.Partition {
-				end = max(end, at&(1<<40-1)+1)
-			}
-		}
-		if o.Checkpoint < end {
-			return fmt.Errorf("checkpoint of partition %d is %d, want %d", o.Partition, o.Checkpoint, end)
-		}
-	}
-	return nil
-}
-
-// compareReplicas flushes everything and holds replicas' files against each other, and each replica's rows
-// against the truth.
-func (s *simulation) compareReplicas() {
-	s.t.Helper()
-	at, err := s.nodes["n1"].settle(context.Background(), s.tablets(), 0)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, id := range s.ids() {
-		if err := s.compareReplica(id, at); err != nil {
-			s.t.Fatalf("replicas of %s: %v", id, err)
-		}
-	}
-	time.Sleep(30 * time.Second) // two FlushAges: everything is in files
-	status := s.awaitHealthy("n1")
-	compared := 0
-	for _, tablet := range status.Tablets {
-		slices.SortFunc(tablet.Replicas, func(a, b api.Replica) int { return int(a.DurableIndex) - int(b.DurableIndex) })
-		for i := 1; i < len(tablet.Replicas); i++ {
-			a, b := tablet.Replicas[i-1], tablet.Replicas[i]
-			if a.DurableIndex != b.DurableIndex {
-				continue
-			}
-			compared++
-			if a.Hash != b.Hash {
-				s.t.Fatalf("tablet %s at durable index %d: %s has %s, %s has %s", tablet.ID, a.DurableIndex, a.Node, a.Hash, b.Node, b.Hash)
-			}
-		}
-	}
-	if compared == 0 {
-		s.t.Fatal("no two replicas are durable to the same index")
-	}
-}
-
-func (s *simulation) tablets() []catalog.TabletID {
-	t, ok := s.nodes["n1"].catalog.Snapshot().Table("events")
-	if !ok {
-		s.t.Fatal("n1 does not know the table")
-	}
-	var ids []catalog.TabletID
-	for _, p := range t.Partitions {
-		ids = append(ids, p.Tablets...)
-	}
-	return ids
-}
-
-// compareReplica reads a node's own replicas as of a settled timestamp.
-func (s *simulation) compareReplica(id string, at int64) error {
-	n := s.nodes[id]
-	t, ok := n.catalog.Snapshot().Table("events")
-	for end := time.Now().Add(time.Minute); !ok; t, ok = n.catalog.Snapshot().Table("events") {
-		if time.Now().After(end) {
-			return fmt.Errorf("%s does not know the table", id)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	plan, err := query.Bind("events", t.Schema, query.Request{Columns: []string{"kafka_partition", "kafka_offset", "text"}})
-	if err != nil {
-		return err
-	}
-	var all joined
-	for _, tablet := range s.tablets() {
-		r := n.replica(tablet)
-		for end := time.Now().Add(time.Minute); r == nil || r.tablet.LastTimestamp() < at; r = n.replica(tablet) {
-			if time.Now().After(end) {
-				return fmt.Errorf("tablet %d is behind", tablet)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		scan, err := r.scan(plan, at, false)
-		if err != nil {
-			return err
-		}
-		all = append(all, scan)
-	}
-	defer all.Close()
-	return s.compareRows(&all)
-}
-
-// joined is several streams as one.
-type joined []query.Stream
-
-func (j *joined) Next() (*batch.Batch, error) {
-	b, err := (*j)[0].Next()
-	if err != nil && len(*j) > 1 {
-		(*j)[0].Close()
-		*j = (*j)[1:]
-		return j.Next()
-	}
-	return b, err
-}
-
-func (j *joined) Close() error { return (*j)[0].Close() }

@@ -134,6 +134,7 @@ func (l *Log) StartGroup(id GroupID, sm StateMachine, bootstrap []Member) (*Grou
 	}
 	l.mu.Unlock()
 	if err != nil {
+		l.checkPoison() // a group that never ran cannot tell of it
 		return nil, err
 	}
 	if closed { // Close has not seen the group, or may not have

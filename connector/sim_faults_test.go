@@ -1,0 +1,223 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"nyala/offsets"
+	"nyala/store/vfs"
+)
+
+// fault is one thing that goes wrong.
+type fault struct {
+	name   string
+	weight int
+	do     func(s *simulation, id string)
+}
+
+const healWeight = 4
+
+// faults is everything that the simulation does to a cluster. What lasts ends with the next heal.
+var faults = []fault{
+	{"crash", 4, (*simulation).crash},
+	{"all crash", 2, func(s *simulation, _ string) {
+		for _, id := range s.ids() {
+			s.crash(id)
+		}
+	}},
+	{"stop", 2, (*simulation).stopGracefully},
+	{"isolate", 2, func(s *simulation, id string) {
+		s.note("isolate %s", id)
+		s.net.Isolate(id + ":7401")
+		s.net.Isolate(id + ":7481")
+	}},
+	{"block", 2, func(s *simulation, id string) {
+		other := s.anyNode()
+		s.note("block %s->%s", id, other)
+		s.net.Block(id+":7401", other+":7401")
+	}},
+	{"loss", 1, func(s *simulation, _ string) {
+		s.note("loss")
+		s.net.SetLoss(0.002)
+	}},
+	{"slow network", 1, func(s *simulation, _ string) {
+		s.note("slow network")
+		s.net.SetLatency(0, 200*time.Millisecond)
+	}},
+	{"leaders move", 2, func(s *simulation, _ string) { s.moveLeaders() }},
+	{"no kafka", 2, func(s *simulation, id string) {
+		s.note("%s has no kafka", id)
+		s.wires[id].set(true)
+	}},
+	{"stalled kafka", 2, func(s *simulation, id string) {
+		s.note("kafka of %s stalls", id)
+		s.wires[id].stall(true)
+	}},
+	{"kafka leaders move", 2, func(s *simulation, _ string) {
+		s.note("kafka's leaders and coordinators move")
+		s.broker.ShufflePartitionLeaders()
+		s.broker.RehashCoordinators()
+	}},
+	{"partitions added", 1, (*simulation).addPartitions},
+	{"retention", 3, (*simulation).deleteRecords},
+	{"disk fails", 3, (*simulation).failDisk},
+	{"disk full", 2, func(s *simulation, id string) {
+		s.note("disk of %s is full", id)
+		s.disks[id].add(vfs.Rule{Op: vfs.OpWrite, Short: s.rng.IntN(5000), Err: syscall.ENOSPC})
+	}},
+	{"disk slow", 2, func(s *simulation, id string) {
+		s.note("disk of %s is slow", id)
+		s.disks[id].add(vfs.Rule{Op: vfs.OpSync, Delay: 2 * time.Second})
+	}},
+	{"disk hangs", 2, (*simulation).hangDisk},
+	{"power cut", 4, (*simulation).cutPower},
+	{"wipe", 2, (*simulation).wipe},
+}
+
+var errDisk = errors.New("input/output error")
+
+// heal takes all faults of a disk away.
+func (d *disk) heal() {
+	for _, remove := range d.rules {
+		remove()
+	}
+	d.rules = nil
+	d.release()
+}
+
+func (d *disk) add(r vfs.Rule) { d.rules = append(d.rules, d.faulty.Add(r)) }
+
+// failDisk makes some calls of one kind fail, now or in a while.
+func (s *simulation) failDisk(id string) {
+	ops := []vfs.Op{vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpCreate, vfs.OpSyncDir, vfs.OpRead, vfs.OpRemove}
+	paths := []string{"", "*.parquet", "*.keys", "*.wal", "manifest*"}
+	r := vfs.Rule{
+		Op: ops[s.rng.IntN(len(ops))], Path: paths[s.rng.IntN(len(paths))], After: s.rng.IntN(20), Count: s.rng.IntN(3),
+		Short: s.rng.IntN(5000), Err: errDisk,
+	}
+	s.note("disk of %s: %s of %q fails after %d, %d times", id, r.Op, r.Path, r.After, r.Count)
+	s.disks[id].add(r)
+}
+
+// hangDisk makes one kind of call never come back.
+func (s *simulation) hangDisk(id string) {
+	d := s.disks[id]
+	if d.hang != nil || s.nodes[id] == nil {
+		return
+	}
+	d.hang = make(chan struct{})
+	r := vfs.Rule{Op: []vfs.Op{vfs.OpWrite, vfs.OpSync, ""}[s.rng.IntN(3)], After: s.rng.IntN(20), Hang: d.hang}
+	s.note("disk of %s: %q hangs after %d", id, r.Op, r.After)
+	d.add(r)
+}
+
+// cutPower makes every call fail from some call on, wherever that is, the last write half done. What the disk holds
+// then is what a power cut there leaves, as soon as somebody notices.
+func (s *simulation) cutPower(id string) {
+	n := s.rng.IntN([]int{3, 30, 300}[s.rng.IntN(3)])
+	s.note("power of %s is cut at its call %d", id, n)
+	s.disks[id].add(vfs.Rule{Op: vfs.OpWrite, After: n, Short: s.rng.IntN(5000), Err: vfs.ErrCrashed})
+	for _, op := range []vfs.Op{vfs.OpSync, vfs.OpRename, vfs.OpCreate, vfs.OpOpenFile, vfs.OpRemove, vfs.OpSyncDir, vfs.OpTruncate} {
+		s.disks[id].add(vfs.Rule{Op: op, After: n / 4, Err: vfs.ErrCrashed})
+	}
+}
+
+func (s *simulation) crash(id string) {
+	if s.nodes[id] == nil {
+		return
+	}
+	survive := []float64{0, 0.5, 1, s.rng.Float64()}[s.rng.IntN(4)]
+	s.note("crash %s %.2f", id, survive)
+	s.kill(id, survive)
+}
+
+// wipe takes a node's disk away for good: at most once, and only while the others have everything, for what is
+// promised is to bear the loss of a minority.
+func (s *simulation) wipe(id string) {
+	if s.wiped || s.nodes[id] == nil {
+		return
+	}
+	s.healAll()
+	for end := time.Now().Add(time.Minute); !s.nodes["n1"].status(context.Background()).Healthy; time.Sleep(200 * time.Millisecond) {
+		s.tendStopped()
+		if time.Now().After(end) || s.nodes["n1"] == nil {
+			return
+		}
+	}
+	if s.nodes[id] == nil {
+		return
+	}
+	s.wiped = true
+	s.note("wipe %s", id)
+	s.kill(id, 0)
+	s.disks[id] = newDisk(vfs.NewMem())
+	s.boot(id)
+}
+
+func (s *simulation) moveLeaders() {
+	s.note("leaders move")
+	for _, id := range s.ids() {
+		n := s.nodes[id]
+		if n == nil {
+			continue
+		}
+		for _, t := range n.catalog.Snapshot().Tablets {
+			if g := n.groupOf(t.ID); g != nil && g.IsLeader() && s.rng.IntN(2) == 0 {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				for _, m := range g.Members() {
+					if m.Node != id && m.Voter {
+						g.TransferLeadership(ctx, m.Node)
+						break
+					}
+				}
+				cancel()
+			}
+		}
+	}
+}
+
+// addPartitions gives a topic without repeated keys one more partition.
+func (s *simulation) addPartitions(string) {
+	for _, st := range s.streams {
+		if st.repeat || st.partitions > 6 {
+			continue
+		}
+		s.note("a partition for %s", st.name)
+		r, err := kadm.NewClient(s.producer()).CreatePartitions(context.Background(), 1, st.name)
+		if err == nil {
+			err = r.Error()
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		st.partitions++
+		s.renewClients()
+	}
+}
+
+// deleteRecords lets Kafka's retention take what may not have been read yet.
+func (s *simulation) deleteRecords(string) {
+	for _, st := range s.streams {
+		if !st.skip {
+			continue
+		}
+		s.readEnds()
+		for p := range st.partitions {
+			end := st.ends[p]
+			_, read := s.marks[offsets.Source{Connector: st.name, Topic: s.broker.TopicInfo(st.name).TopicID, Partition: p}]
+			if end <= st.deleted[p] || !read || s.rng.IntN(2) == 0 { // what nobody began to read is not lost
+				continue
+			}
+			to := st.deleted[p] + 1 + s.rng.Int64N(end-st.deleted[p])
+			s.note("%s/%d: records below %d are deleted", st.name, p, to)
+			st.deleted[p] = to
+			if err := s.broker.DeleteRecords(st.name, p, to); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+}
