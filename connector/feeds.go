@@ -19,6 +19,9 @@ import (
 	"nyala/store/batch"
 )
 
+// kafkaDialLimit is how long a broker may take to accept a connection.
+const kafkaDialLimit = 5 * time.Second
+
 // feed is a connector that runs on this node.
 type feed struct {
 	connector *ingest.Connector
@@ -143,7 +146,12 @@ var timestampUnits = map[configs.TimestampUnit]decode.Unit{
 func (n *Node) kafkaOptions() (ingest.Kafka, error) {
 	k := n.options.Config.Kafka
 	out := ingest.Kafka{Brokers: k.Brokers, ClientID: "nyala-" + n.options.Node}
-	out.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return n.options.Dial(ctx, addr) }
+	out.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) {
+		// Without a limit a broker that answers nothing would hold up everything behind it, a graceful stop too.
+		ctx, cancel := context.WithTimeout(ctx, kafkaDialLimit)
+		defer cancel()
+		return n.options.Dial(ctx, addr)
+	}
 	if s := k.SASL; s != nil {
 		out.SASL = ingest.SASL{Mechanism: s.Mechanism, Username: s.Username, Password: s.Password.Reveal()}
 	}
