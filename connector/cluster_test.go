@@ -131,6 +131,13 @@ func (e entropy) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (c *cluster) entropy() io.Reader {
+	if c.broken == incarnationKept {
+		return entropy{rand.New(rand.NewPCG(c.seed, 0))}
+	}
+	return entropy{rand.New(rand.NewPCG(c.seed, c.starts))}
+}
+
 func (c *cluster) dial(id string) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		if strings.HasPrefix(addr, "n") {
@@ -157,10 +164,10 @@ func (c *cluster) start(id string) {
 func (c *cluster) tryStart(id string) error {
 	c.starts++
 	n, err := Start(Options{
-		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: entropy{rand.New(rand.NewPCG(c.seed, c.starts))}, Logger: testLogger(id),
+		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
-		broken: c.broken,
+		broken: c.broken, breakTablet: c.broken.breakTablet(),
 	})
 	if err == nil {
 		c.nodes[id] = n

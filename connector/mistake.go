@@ -13,4 +13,5 @@ const (
 	filesUnsynced            // a tablet's files are not synced
 	manifestUnsynced         // manifests are not synced
 	dirsUnsynced             // directories are not synced
+	storeMistakes            // those of the store begin behind this one, in its order (store/mistake.go)
 )

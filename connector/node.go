@@ -38,7 +38,8 @@ type Options struct {
 	// Freshness is called as rows become readable, with the age of the oldest; nil: only the metric is kept.
 	Freshness func(seconds float64, rows int)
 
-	broken mistake // only set by tests
+	broken      mistake             // only set by tests
+	breakTablet func(*store.Tablet) // likewise: of each tablet before it runs
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:

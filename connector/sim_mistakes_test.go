@@ -1,11 +1,87 @@
 package connector
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
 	"path"
+	"reflect"
+	"regexp"
 	"strings"
+	"testing"
+	"unsafe"
 
+	"nyala/store"
 	"nyala/store/vfs"
 )
+
+// mistakes are rules of the design that the simulation must see broken, each within its number of seeds from the
+// first one on. Those of the store are also found by its own model, which is much quicker at it.
+var mistakes = []struct {
+	name  string
+	which mistake
+	seeds int
+}{
+	{"rows are acknowledged before they are applied", ackEarly, 20},
+	{"an entry of unknown fate counts as applied", ackUnknown, 40},
+	{"the checkpoint is what was read", checkpointSent, 20},
+	{"a wiped node keeps its incarnation", incarnationKept, 60},
+	{"the log is not synced", walUnsynced, 20},
+	{"files are not synced", filesUnsynced, 40},
+	{"manifests are not synced", manifestUnsynced, 40},
+	{"directories are not synced", dirsUnsynced, 20},
+	{"rows below the ledger are not dropped", storeMistakes + 1, 40},
+	{"holes are taken", storeMistakes + 2, 40},
+	{"lookups skip frozen MemRowSets", storeMistakes + 3, 40},
+	{"late deaths are lost at Install", storeMistakes + 4, 40},
+	{"a file leaves out rows by late deaths", storeMistakes + 5, 40},
+	{"deletion vectors are later than the durable index", storeMistakes + 6, 40},
+	{"a manifest has the deaths of the new file only", storeMistakes + 7, 40},
+	{"a manifest has the ledger of when it is written", storeMistakes + 8, 40},
+	{"flushes install in any order", storeMistakes + 11, 40},
+	{"births are not compared with the time of a read", storeMistakes + 15, 40},
+}
+
+// TestSimulationFindsMistakes breaks one rule at a time, in a process of its own, for many of them end in a panic: a
+// simulation that cannot see that proves nothing.
+func TestSimulationFindsMistakes(t *testing.T) {
+	list := mistakes
+	if testing.Short() {
+		list = list[:1]
+	}
+	last := regexp.MustCompile(`seed=(\d+)`)
+	for _, m := range list {
+		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
+			out, err := exec.Command(os.Args[0], "-test.run=^TestSimulation$", "-test.v", "-test.failfast", "-test.timeout=5m",
+				"-sim.seed=1", fmt.Sprint("-sim.seeds=", m.seeds), fmt.Sprint("-sim.mistake=", int(m.which))).CombinedOutput()
+			if err == nil {
+				t.Fatalf("not found by %d seeds", m.seeds)
+			}
+			runs := last.FindAllString(string(out), -1)
+			if len(runs) == 0 {
+				t.Fatalf("no seed was run: %v\n%s", err, out)
+			}
+			t.Logf("found by %s: %s", runs[len(runs)-1], finding(string(out)))
+		})
+	}
+}
+
+// finding is the line that says what a failed run saw.
+func finding(out string) string {
+	line := regexp.MustCompile(`(?m)^(panic: .*|\s+sim_\w+_test.go:\d+: (?:[^s]|s[^e]).*)$`).FindString(out)
+	return strings.TrimSpace(line[:min(len(line), 300)])
+}
+
+// breakTablet makes the mistakes of the store; its switch is unexported like ours.
+func (m mistake) breakTablet() func(*store.Tablet) {
+	if m <= storeMistakes {
+		return nil
+	}
+	return func(t *store.Tablet) {
+		field := reflect.ValueOf(t).Elem().FieldByName("broken")
+		*(*int)(unsafe.Pointer(field.UnsafeAddr())) = int(m - storeMistakes)
+	}
+}
 
 // files breaks the rules of a disk, if the mistake is one of those.
 func (m mistake) files(fs vfs.FS) vfs.FS {

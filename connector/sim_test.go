@@ -18,8 +18,9 @@ import (
 )
 
 var (
-	simSeed  = flag.Uint64("sim.seed", 0, "run the simulation of this seed only, or from it on")
-	simSeeds = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 50, or 4 with -short, or 1 with -sim.seed")
+	simSeed   = flag.Uint64("sim.seed", 0, "run the simulation of this seed only, or from it on")
+	simSeeds  = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 50, or 4 with -short, or 1 with -sim.seed")
+	simBroken = flag.Int("sim.mistake", 0, "the rule that is broken on purpose")
 )
 
 // TestSimulation runs whole clusters under faults, a seed each, while records come in: see the table of
@@ -37,7 +38,7 @@ func TestSimulation(t *testing.T) {
 	}
 	for seed := first; seed < first+uint64(count); seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulate(t, seed, none) })
+			synctest.Test(t, func(t *testing.T) { simulate(t, seed, mistake(*simBroken)) })
 		})
 	}
 }
