@@ -44,8 +44,8 @@ const (
 	gapPartition
 	gapFirst
 	gapConnector
-	gapTopic
 	gapNext
+	gapTopic
 	gapReason
 	gapTime
 )

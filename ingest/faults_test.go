@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -66,11 +67,49 @@ func TestOutOfRangeSkip(t *testing.T) {
 		}
 		w.exactlyOnce(map[int32][]int{0: want})
 		gaps := w.rows(schema.GapsTable)
-		if len(gaps) != 1 || !strings.Contains(gaps[0], "|0|100|app|app|150|out_of_range|") {
+		if len(gaps) != 1 || !strings.Contains(gaps[0], "|0|100|app|150|app|out_of_range|") {
 			t.Errorf("gaps: %q", gaps)
 		}
 		if c := n.Status().Counters; c.Lost != 50 {
 			t.Errorf("lost %d offsets, want 50", c.Lost)
+		}
+	})
+}
+
+// TestGapGrows has retention go on after a gap was written down, but not checkpointed: the next owner finds a longer one
+// from the same offset on, and all of it is accounted for.
+func TestGapGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 1})
+		skip := func(o *Options) { o.OutOfRange = OutOfRangeSkip }
+		n := w.connector(skip)
+		w.produce("app", 0, 0, 100)
+		w.checkpointed(map[int32]int64{0: 100})
+		n.stop()
+		w.produce("app", 0, 100, 100)
+		for _, first := range []int64{150, 180} {
+			if err := w.cluster.DeleteRecords("app", 0, first); err != nil {
+				t.Fatal(err)
+			}
+			n = w.connector(skip, func(o *Options) {
+				o.RaiseCheckpoints = func(ctx context.Context, _ map[offsets.Source]int64) error {
+					return errors.New("no majority")
+				}
+			})
+			w.await("a gap", func() bool { return n.Status().Counters.Lost > 0 && len(w.rows(schema.GapsTable)) > 0 })
+			time.Sleep(time.Second)
+			n.crash()
+		}
+		var ends []string
+		for _, gap := range w.rows(schema.GapsTable) {
+			for _, end := range []string{"|0|100|app|150|app|", "|0|100|app|180|app|"} {
+				if strings.Contains(gap, end) {
+					ends = append(ends, end)
+				}
+			}
+		}
+		if len(ends) != 2 {
+			t.Errorf("gaps: %q, want one up to 150 and one up to 180", w.rows(schema.GapsTable))
 		}
 	})
 }

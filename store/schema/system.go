@@ -25,18 +25,19 @@ func DeadLetters() *Schema {
 	}, 4)
 }
 
-// Gaps is the schema of nyala.gaps: offsets that were gone before they were read.
+// Gaps is the schema of nyala.gaps: offsets that were gone before they were read. Where a range ends belongs to its
+// key: an owner that begins at the same offset later may find more of the log gone, and both rows are true.
 func Gaps() *Schema {
 	return system([]Column{
 		{Name: "topic_id", Type: Type{Kind: UUID}},
 		{Name: "partition", Type: Type{Kind: Int32}},
 		{Name: "first", Type: Type{Kind: Int64}},
 		{Name: "connector", Type: Type{Kind: String}},
-		{Name: "topic", Type: Type{Kind: String}},
 		{Name: "next", Type: Type{Kind: Int64}},
+		{Name: "topic", Type: Type{Kind: String}},
 		{Name: "reason", Type: Type{Kind: String}},
 		{Name: "time", Type: Type{Kind: Timestamp}},
-	}, 4)
+	}, 5)
 }
 
 // system makes a one-tablet schema whose key is the first n columns.
