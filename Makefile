@@ -5,13 +5,15 @@ export CGO_ENABLED = 0
 
 GO       ?= go
 ARGS     ?=
+SEEDS    ?= 1000
+FROM     ?= 1
 PACKAGES ?= ./...
 # Where goroutines share memory. The tests are asked to be -short: the detector makes them ten times slower.
 RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka kafka race bench lint cross clean
+.PHONY: help build demo test test-kafka kafka soak race bench lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,9 @@ test-kafka: ## the tests against a real Apache Kafka, which is fetched once into
 
 kafka: ## a real Kafka with a topic app-events until Ctrl-C; prints its address
 	$(GO) run ./test/kafka/serve -topic app-events
+
+soak: ## whole clusters under faults: SEEDS=1000 of them, from FROM=1 on; a failure prints its seed and what was done
+	$(GO) test -tags invariants ./connector -run '^TestSimulation$$' -count 1 -timeout 0 -sim.seed $(FROM) -sim.seeds $(SEEDS)
 
 race: ## the short tests of all rooms with goroutines, under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)

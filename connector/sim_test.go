@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,6 +22,7 @@ import (
 var (
 	simSeed   = flag.Uint64("sim.seed", 0, "run the simulation of this seed only, or from it on")
 	simSeeds  = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 50, or 4 with -short, or 1 with -sim.seed")
+	simDump   = flag.String("sim.dump", "", "write all goroutines to this file when a seed fails: for what is stuck")
 	simBroken = flag.Int("sim.mistake", 0, "the rule that is broken on purpose")
 )
 
@@ -117,6 +120,12 @@ func (s *simulation) end() {
 	}
 	if !s.t.Failed() {
 		return
+	}
+	if *simDump != "" {
+		stacks := make([]byte, 16<<20)
+		if err := os.WriteFile(*simDump, stacks[:runtime.Stack(stacks, true)], 0o644); err != nil {
+			s.t.Log(err)
+		}
 	}
 	s.renewClients()
 	s.net.SetLoss(0)
