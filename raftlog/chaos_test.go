@@ -100,7 +100,8 @@ func (c *chaos) writer(i int) {
 	for !c.over.Load() {
 		n := c.leader()
 		if i == 0 {
-			n = c.nodes[c.intn(len(c.nodes))] // forwarded, most of the time
+			nodes := c.all()
+			n = nodes[c.intn(len(nodes))] // forwarded, most of the time
 		}
 		if n == nil || c.write(n, time.Second) != nil {
 			time.Sleep(10 * ms)
@@ -112,8 +113,8 @@ func (c *chaos) writer(i int) {
 func (c *chaos) checkpointer(n *node) {
 	for !c.over.Load() {
 		time.Sleep(20*ms + c.upTo(250*ms))
-		if !c.quiet.Load() && n.log != nil {
-			n.machine.checkpoint(0) // an error is that of a dead disk
+		if l, m := n.instance(); !c.quiet.Load() && l != nil {
+			m.checkpoint(0) // an error is that of a dead disk
 		}
 	}
 }

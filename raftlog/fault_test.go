@@ -167,10 +167,18 @@ func TestProposeAgain(t *testing.T) {
 func TestBigEntries(t *testing.T) {
 	sim(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.net.SetBandwidth(4 << 20) // an entry takes two seconds, ten heartbeat time limits
+		w.net.SetBandwidth(12 << 20) // an entry takes 0.7 s, more than three heartbeat time limits
 		w.boot("n1", "n2", "n3")
 		l := w.waitLeader()
 		term := l.group().Status().Term
+		w.until(time.Minute, func() bool { // the followers have heard of it too
+			for _, n := range w.nodes {
+				if _, known := n.group().Leader(); !known {
+					return false
+				}
+			}
+			return true
+		})
 		for i := range 3 {
 			data := append(command(fmt.Sprintf("big%d", i)), bytes.Repeat([]byte{7}, 8<<20)...)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

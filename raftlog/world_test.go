@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,6 +48,7 @@ type world struct {
 		sync.Mutex
 		rng *rand.Rand
 	}
+	run sync.Mutex // guards nodes, and what runs on them: their log, machine and machines
 }
 
 // node is a machine: its disk outlives its instances.
@@ -85,8 +87,24 @@ func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.int
 
 func (w *world) add(name string) *node {
 	n := &node{w: w, name: name, incarnation: fmt.Sprintf("%08x", len(w.nodes)+1), host: w.net.Host(name), mem: vfs.NewMem(), test: w.test}
+	w.run.Lock()
+	defer w.run.Unlock()
 	w.nodes = append(w.nodes, n)
 	return n
+}
+
+// all is the nodes as they are now.
+func (w *world) all() []*node {
+	w.run.Lock()
+	defer w.run.Unlock()
+	return slices.Clone(w.nodes)
+}
+
+// instance is what runs on the node, nil if it is down.
+func (n *node) instance() (*Log, *chainMachine) {
+	n.w.run.Lock()
+	defer n.w.run.Unlock()
+	return n.log, n.machine
 }
 
 func (n *node) member(voter bool) Member { return Member{n.name, n.incarnation, voter} }
@@ -121,7 +139,8 @@ func (n *node) tryUp(bootstrap []Member) error {
 	n.alive = &atomic.Bool{}
 	n.alive.Store(true)
 	alive := n.alive
-	n.faults = vfs.NewFaulty(n.mem)
+	faults := vfs.NewFaulty(n.mem)
+	n.faults = faults
 	if err := vfs.MakeDir(n.faults, "data"); err != nil {
 		return err
 	}
@@ -143,7 +162,7 @@ func (n *node) tryUp(bootstrap []Member) error {
 		Timings: n.w.timings,
 		Logger:  slog.New(slog.NewTextHandler(&traceWriter{n.w}, &slog.HandlerOptions{Level: level})).With("node", n.name),
 		Files: func(group GroupID, name string, off int64) (io.ReadCloser, error) {
-			b, err := vfs.ReadFile(n.faults, fmt.Sprintf("data/group-%d/%s", group, name))
+			b, err := vfs.ReadFile(faults, fmt.Sprintf("data/group-%d/%s", group, name))
 			if err != nil {
 				return nil, err
 			}
@@ -173,6 +192,8 @@ func (n *node) tryUp(bootstrap []Member) error {
 		}
 		machines[id] = m
 	}
+	n.w.run.Lock()
+	defer n.w.run.Unlock()
 	n.log, n.machines, n.machine = l, machines, machines[n.w.groups[0]]
 	return nil
 }
@@ -214,8 +235,10 @@ func (n *node) end() {
 	for _, m := range n.machines {
 		m.kill()
 	}
+	n.w.run.Lock()
 	l := n.log
 	n.log = nil
+	n.w.run.Unlock()
 	n.w.wg.Go(func() { l.Close() }) // its errors are those of a dead disk
 }
 
@@ -224,25 +247,28 @@ func (n *node) stop() {
 	if n.log == nil {
 		return
 	}
+	n.w.run.Lock()
 	l := n.log
 	n.log = nil
+	n.w.run.Unlock()
 	if err := l.Close(); err != nil {
 		n.w.truth.fail("%s: close: %v", n.name, err)
 	}
 }
 
 func (n *node) group() *Group {
-	if n.log == nil {
+	l, _ := n.instance()
+	if l == nil {
 		return nil
 	}
-	return n.log.Group(n.w.groups[0])
+	return l.Group(n.w.groups[0])
 }
 
 // leader returns the node that leads the first group with the highest term, or nil.
 func (w *world) leader() *node {
 	var best *node
 	var term uint64
-	for _, n := range w.nodes {
+	for _, n := range w.all() {
 		if g := n.group(); g != nil && g.IsLeader() {
 			if s := g.Status(); s.Term > term {
 				best, term = n, s.Term
