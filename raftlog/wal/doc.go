@@ -20,7 +20,8 @@
 // A directory holds slots, files named by a running number: 00000001.wal. A slot holds the life of
 // one segment after another; the number of the segment is in its header, and has nothing to do with
 // the slot's. A segment that no group needs any more is free for use again at its full size, which
-// makes writing to it faster than to a file that grows. All integers are little endian, all
+// makes writing to it faster than to a file that grows. What is synced is written past the page
+// cache (vfs.DirectFS), where there is a way; what is read, through it. The bytes are the same. All integers are little endian, all
 // checksums are CRC-32C.
 //
 // A segment begins with its header, filled with zeros to a multiple of 4096:

@@ -216,7 +216,11 @@ var errFault = errors.New("fault")
 func (s *simulation) life(open map[uint64][]*modelGroup, crashed bool) (map[uint64][]*modelGroup, bool) {
 	s.faulty = vfs.NewFaulty(s.mem)
 	s.note("open")
-	w, err := Open(s.faulty, "/wal", s.opts)
+	var fsys vfs.FS = s.faulty
+	if s.rng.IntN(3) == 0 {
+		fsys = plainFS{s.faulty}
+	}
+	w, err := Open(fsys, "/wal", s.opts)
 	if err != nil {
 		var out bytes.Buffer
 		Dump(s.mem, "/wal", &out)

@@ -92,7 +92,7 @@ func (img *image) readHeader() error {
 
 func closeImages(images []*image) {
 	for _, img := range images {
-		img.file.Close()
+		img.close()
 	}
 }
 

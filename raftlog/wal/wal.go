@@ -316,7 +316,7 @@ func (w *WAL) closeFiles() {
 	}
 	w.mu.Unlock()
 	for _, s := range slots {
-		s.file.Close()
+		s.close()
 	}
 }
 

@@ -66,8 +66,9 @@ type writer struct {
 	number     uint64   // the highest segment number there ever was
 	sequence   uint64   // of the last drain
 	proved     bool     // nothing was written since a drain that says it closes the log
-	quarantine []*slot  // free once the header of the next segment is synced
+	quarantine []*slot  // free once the header of the next segment is synced; changed with WAL.mu held
 	drain      drain    // used again and again
+	gather     []byte   // likewise, see slot.write; nil until it is needed
 }
 
 // write is the writer goroutine. It ends after Close with what was asked for before it.
@@ -283,12 +284,13 @@ func (w *WAL) store() (int64, error) {
 		iov = slices.Insert(iov, 0, prefix)
 	}
 	want := int64(len(prefix)) + padded(drainHeaderSize+d.size)
-	n, err := seg.slot.file.WritevAt(iov, start)
+	w.openDirect(seg.slot)
+	n, err := seg.slot.write(iov, start, &w.writer.gather)
 	if err == nil && int64(n) != want {
 		err = io.ErrShortWrite
 	}
 	if err == nil && !w.opts.PageCache {
-		err = seg.slot.file.Sync()
+		err = seg.slot.direct.Sync()
 	}
 	if err == nil && created {
 		err = w.fs.SyncDir(w.dir)
@@ -298,6 +300,9 @@ func (w *WAL) store() (int64, error) {
 	}
 	seg.slot.size = max(seg.slot.size, start+want)
 	w.writer.sequence++
+	if begin {
+		signal(w.tidy) // only now: what it prepares would compete with this write
+	}
 	return want, nil
 }
 
@@ -410,7 +415,6 @@ func (w *WAL) dropTombstonesLocked() {
 
 // takeSlot returns a file for a new segment, and whether it was created just now.
 func (w *WAL) takeSlot() (*slot, bool, error) {
-	defer signal(w.tidy)
 	if s := w.takeSpare(); s != nil {
 		return s, false, nil
 	}
@@ -489,16 +493,18 @@ func (w *WAL) writeLast() {
 // told from loss, unless something says what is durable.
 func (w *WAL) syncAll() error {
 	w.mu.Lock()
-	segments := slices.Clone(w.mu.segments)
+	// The header of a segment that was just begun is not written yet. Until it is, the newest one may
+	// be that of a segment in quarantine, which says what is free, and has drains up to last.
+	slots := slices.Clone(w.writer.quarantine)
 	w.mu.syncFirst = false
 	last := uint64(0)
-	if len(segments) > 0 {
-		last = segments[len(segments)-1].last
+	for _, s := range w.mu.segments {
+		slots, last = append(slots, s.slot), s.last
 	}
 	w.mu.Unlock()
-	for _, s := range segments {
-		if err := s.slot.file.Sync(); err != nil {
-			err = fmt.Errorf("wal: sync %s: %w", s.slot.name, err)
+	for _, s := range slots {
+		if err := s.file.Sync(); err != nil {
+			err = fmt.Errorf("wal: sync %s: %w", s.name, err)
 			w.poison(err)
 			return err
 		}

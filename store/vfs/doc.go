@@ -9,6 +9,8 @@
 //   - Faulty makes chosen calls fail, wait, hang or write short.
 //   - Recorder writes down the calls that change something.
 //
+// An FS may be a DirectFS, which writes past the page cache; those above are, OS only on Linux.
+//
 // Names are slash paths. A missing file gives an error for which errors.Is(err, fs.ErrNotExist)
 // holds. A file may be used by many goroutines at once; Write, which moves the file's own
 // position, only by one at a time.

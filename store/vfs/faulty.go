@@ -40,7 +40,7 @@ type Rule struct {
 	Count int    // how many are disturbed then; 0: all
 	Delay time.Duration
 	Hang  <-chan struct{} // wait until it is closed (nil: do not wait)
-	Short int             // a write that fails with Err has written this many bytes first
+	Short int             // a write that fails with Err has written this many bytes first; a direct one only whole pages of them
 	Err   error           // nil: the call is carried out
 }
 
@@ -215,10 +215,22 @@ func (f *Faulty) Lock(name string) (io.Closer, error) {
 	return f.fs.Lock(name)
 }
 
+// OpenDirect implements DirectFS, with plain writes if the other FS has no direct ones. It counts as
+// OpOpenFile.
+func (f *Faulty) OpenDirect(name string) (File, error) {
+	file, err := f.open(OpOpenFile, name, func(name string) (File, error) { return OpenDirect(f.fs, name) })
+	if err != nil {
+		return nil, err
+	}
+	file.(*faultyFile).direct = true
+	return file, nil
+}
+
 type faultyFile struct {
 	File
-	fs   *Faulty
-	name string
+	fs     *Faulty
+	name   string
+	direct bool
 }
 
 func (f *faultyFile) ReadAt(p []byte, off int64) (int, error) {
@@ -239,7 +251,11 @@ func (f *faultyFile) short(bufs [][]byte) ([][]byte, error) {
 		return bufs, nil
 	}
 	var start [][]byte
-	for left := r.Short; left > 0 && len(bufs) > 0; bufs = bufs[1:] {
+	left := r.Short
+	if f.direct {
+		left -= left % DirectAlignment
+	}
+	for ; left > 0 && len(bufs) > 0; bufs = bufs[1:] {
 		part := bufs[0][:min(left, len(bufs[0]))]
 		start, left = append(start, part), left-len(part)
 	}

@@ -229,6 +229,17 @@ func (m *Mem) Create(name string) (File, error) { return m.open("create", name, 
 // OpenFile implements FS.
 func (m *Mem) OpenFile(name string) (File, error) { return m.open("open", name, true, false) }
 
+// OpenDirect implements DirectFS. A write that is not aligned fails, as it may on a disk.
+func (m *Mem) OpenDirect(name string) (File, error) {
+	f, err := m.open("open", name, false, false)
+	if err != nil {
+		return nil, err
+	}
+	file := f.(*memFile)
+	file.readOnly, file.direct = false, true
+	return file, nil
+}
+
 // Rename implements FS.
 func (m *Mem) Rename(oldName, newName string) error {
 	m.mu.Lock()

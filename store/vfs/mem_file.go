@@ -178,6 +178,7 @@ type memFile struct {
 	node     *inode
 	name     string
 	readOnly bool
+	direct   bool
 	closed   bool
 	pos      int64
 }
@@ -214,6 +215,9 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
+	if f.direct && !isDirect(p, off) {
+		return 0, pathError("write", f.name, fs.ErrInvalid)
+	}
 	return f.WritevAt([][]byte{p}, off)
 }
 

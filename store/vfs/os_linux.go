@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -77,4 +78,50 @@ func (f *osFile) pwritev(bufs [][]byte, off int64) (int, error) {
 		return 0, io.ErrShortWrite
 	}
 	return n, nil
+}
+
+// directFile is opened with O_DIRECT.
+type directFile struct{ *osFile }
+
+// OpenDirect implements DirectFS.
+func (osFS) OpenDirect(name string) (File, error) {
+	f, err := openOS(name, os.O_RDWR|unix.O_DIRECT)
+	if errors.Is(err, unix.EINVAL) {
+		return openOS(name, os.O_RDWR)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &directFile{f.(*osFile)}, nil
+}
+
+// WriteAt goes on without O_DIRECT, for good, when the kernel refuses it only now: the disk may want
+// a larger alignment, or a write was cut short at a smaller one.
+func (f *directFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := f.osFile.WriteAt(p, off)
+	if !errors.Is(err, unix.EINVAL) {
+		return n, err
+	}
+	if err := f.setPlain(); err != nil {
+		return n, err
+	}
+	m, err := f.osFile.WriteAt(p[n:], off+int64(n))
+	return n + m, err
+}
+
+func (f *directFile) setPlain() error {
+	var err error
+	cerr := f.raw.Control(func(fd uintptr) {
+		var flags int
+		if flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0); err == nil {
+			_, err = unix.FcntlInt(fd, unix.F_SETFL, flags&^unix.O_DIRECT)
+		}
+	})
+	if err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return &os.PathError{Op: "fcntl", Path: f.Name(), Err: err}
+	}
+	return nil
 }

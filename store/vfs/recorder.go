@@ -113,6 +113,13 @@ func (r *Recorder) Lock(name string) (io.Closer, error) {
 	return l, err
 }
 
+// OpenDirect implements DirectFS, with plain writes if the other FS has no direct ones. It changes
+// nothing, and so is not written down.
+func (r *Recorder) OpenDirect(name string) (File, error) {
+	f, err := OpenDirect(r.fs, name)
+	return r.wrap(f, err, name)
+}
+
 type recordedFile struct {
 	File
 	rec  *Recorder
