@@ -57,8 +57,9 @@ func (n *Node) read(ctx context.Context, table string, r query.Request) (*rows, 
 	if err != nil {
 		return nil, coded(http.StatusBadRequest, "bad_request", "%v", err)
 	}
-	tablets := pruneTablets(view, t, plan, r.Tablet)
-	at, err := n.settle(ctx, tablets, r.At)
+	at, tablets, err := n.settle(ctx, table, r.At, func(view *catalog.Snapshot, t *catalog.Table) []catalog.TabletID {
+		return pruneTablets(view, t, plan, r.Tablet)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -97,25 +98,61 @@ func pruneTablets(view *catalog.Snapshot, t *catalog.Table, plan *query.Plan, on
 	return ids
 }
 
-// settle makes every tablet's past final up to one timestamp, which it returns: at, or now. A leader
-// whose clock is ahead may have stamped what is already acknowledged later than our now; so now is
-// the greatest of what the tablets answer, in a second round if need be.
-func (n *Node) settle(ctx context.Context, tablets []catalog.TabletID, at int64) (int64, error) {
+// settle makes the past of a table final up to one timestamp, which it returns: at, or now. choose says
+// which of its tablets count; those are returned too. A leader whose clock is ahead may have stamped what is already
+// acknowledged later than our now; so now is the greatest of what the tablets answer, in a second round if need be.
+//
+// The tablets are listed after the timestamp is chosen: a range that is made between would have rows from before it,
+// missing now and there when the same timestamp is read again.
+func (n *Node) settle(ctx context.Context, table string, at int64, choose func(*catalog.Snapshot, *catalog.Table) []catalog.TabletID) (int64, []catalog.TabletID, error) {
 	now := time.Now().UnixMicro()
 	if at > now+futureLimit.Microseconds() {
-		return 0, coded(http.StatusBadRequest, "in_the_future", "the time %s is in the future: it is %s here",
+		return 0, nil, coded(http.StatusBadRequest, "in_the_future", "the time %s is in the future: it is %s here",
 			time.UnixMicro(at).UTC().Format(time.RFC3339Nano), time.UnixMicro(now).UTC().Format(time.RFC3339Nano))
 	}
-	if at > 0 {
-		_, err := n.advance(ctx, tablets, at)
-		return at, err
+	to := at
+	if at <= 0 {
+		to = now
 	}
-	reached, err := n.advance(ctx, tablets, now)
-	if err != nil || reached == now {
-		return now, err
+	for again := at <= 0; ; again = false {
+		view, t, err := n.tableNow(ctx, table)
+		if err != nil {
+			return 0, nil, err
+		}
+		tablets := choose(view, t)
+		reached, err := n.advance(ctx, tablets, to)
+		if err != nil {
+			return 0, nil, err
+		}
+		if !again || reached == to {
+			return to, tablets, nil
+		}
+		to = reached
 	}
-	_, err = n.advance(ctx, tablets, reached)
-	return reached, err
+}
+
+// tableNow is a table with all tablets that it has by now. This node's catalog may be behind, so one whose tablets
+// change is asked for through the log of the system group.
+func (n *Node) tableNow(ctx context.Context, name string) (*catalog.Snapshot, *catalog.Table, error) {
+	view := n.catalog.Snapshot()
+	t, ok := view.Table(name)
+	if ok && t.Schema.Range != nil {
+		err := retry(ctx, 10*time.Millisecond, 250*time.Millisecond, func() error {
+			r, err := n.propose(ctx, catalog.AskFates{Member: n.member()}) // nothing; its answer says how far the catalog is
+			if err == nil {
+				view, err = n.catalog.Await(ctx, r.Generation)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, nil, coded(http.StatusServiceUnavailable, "catalog_unavailable", "the system group does not answer: %v", err)
+		}
+		t, ok = view.Table(name)
+	}
+	if !ok {
+		return nil, nil, coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", name)
+	}
+	return view, t, nil
 }
 
 // advance makes each tablet's last timestamp at least to, and returns the greatest that any has.

@@ -386,7 +386,9 @@ func (s *simulation) compareReplicas() {
 		s.t.Fatal(err)
 	}
 	for _, st := range s.streams {
-		at, err := s.nodes["n1"].settle(context.Background(), s.tablets("n1", st.name), 0)
+		at, _, err := s.nodes["n1"].settle(context.Background(), st.name, 0, func(*catalog.Snapshot, *catalog.Table) []catalog.TabletID {
+			return s.tablets("n1", st.name)
+		})
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -34,21 +34,21 @@ func (n *Node) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 // cover cannot be in. At a time in the past no checkpoint is known to hold, so nothing is claimed.
 func (n *Node) snapshot(ctx context.Context, table string, at int64) (*export.Snapshot, error) {
 	before := n.catalog.Checkpoints()
-	view := n.catalog.Snapshot()
-	t, ok := view.Table(table)
-	if !ok {
-		return nil, coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", table)
-	}
-	s := &export.Snapshot{Cluster: view.Cluster.Name, Table: table, Schema: t.Schema}
+	s := &export.Snapshot{Table: table}
 	var ids []catalog.TabletID
-	for _, p := range t.Partitions {
-		for _, id := range p.Tablets {
-			ids = append(ids, id)
-			s.Tablets = append(s.Tablets, export.Tablet{ID: uint64(id), Low: p.Low})
-		}
-	}
 	var err error
-	if s.Timestamp, err = n.settle(ctx, ids, at); err != nil {
+	s.Timestamp, ids, err = n.settle(ctx, table, at, func(view *catalog.Snapshot, t *catalog.Table) []catalog.TabletID {
+		s.Cluster, s.Schema, s.Tablets = view.Cluster.Name, t.Schema, nil
+		var all []catalog.TabletID
+		for _, p := range t.Partitions {
+			for _, id := range p.Tablets {
+				all = append(all, id)
+				s.Tablets = append(s.Tablets, export.Tablet{ID: uint64(id), Low: p.Low})
+			}
+		}
+		return all
+	})
+	if err != nil {
 		return nil, err
 	}
 	nothing := map[offsets.Source]int64{}
