@@ -34,8 +34,8 @@ test-kafka: ## the tests against a real Apache Kafka, which is fetched once into
 kafka: ## a real Kafka with a topic app-events until Ctrl-C; prints its address
 	$(GO) run ./test/kafka/serve -topic app-events
 
-soak: ## whole clusters under faults: SEEDS=1000 of them, from FROM=1 on; a failure prints its seed and what was done
-	$(GO) test -tags invariants ./connector -run '^TestSimulation$$' -count 1 -timeout 0 -sim.seed $(FROM) -sim.seeds $(SEEDS)
+soak: ## whole clusters under faults, SEEDS=1000 of them, FROM=1 on, and each rule broken on purpose; a failure prints its seed
+	$(GO) test -tags invariants ./connector -run '^TestSimulation' -count 1 -timeout 0 -sim.seed $(FROM) -sim.seeds $(SEEDS) -sim.all
 
 race: ## the short tests of all rooms with goroutines, under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)

@@ -23,6 +23,7 @@ var (
 	simSeed   = flag.Uint64("sim.seed", 0, "run the simulation of this seed only, or from it on")
 	simSeeds  = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 50, or 4 with -short, or 1 with -sim.seed")
 	simDump   = flag.String("sim.dump", "", "write all goroutines to this file when a seed fails: for what is stuck")
+	simAll    = flag.Bool("sim.all", false, "also make the mistakes that take a hundred seeds to be seen")
 	simBroken = flag.Int("sim.mistake", 0, "the rule that is broken on purpose")
 )
 
