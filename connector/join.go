@@ -137,7 +137,8 @@ func (n *Node) register(ctx context.Context) error {
 			Peer: n.self.Peer, HTTP: n.self.HTTP, Rack: n.self.Rack,
 		}
 		if err := n.registerWith(ctx, c); err != nil {
-			n.setPhaseIfNew("waiting for the system group: " + err.Error())
+			n.setPhaseIfNew("waiting for the system group's leader")
+			n.log.Debug("not registered yet", "error", err)
 			var refused *catalog.RefusedError
 			if errors.As(err, &refused) && refused.Code != catalog.NotReady {
 				n.log.Error("node refused", "error", err)

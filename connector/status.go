@@ -199,6 +199,8 @@ func mergeTablet(table *catalog.Table, p catalog.Partition, bucket int, t *catal
 		l, known := locals[r.Node]
 		have, runs := l.Replicas[out.ID]
 		switch {
+		case !r.Voter:
+			have = api.Replica{Node: r.Node, State: api.ReplicaJoining, Reason: "it gets the files and the log"}
 		case !known || l.Node.State == api.StateDown:
 			have = api.Replica{Node: r.Node, State: api.ReplicaUnknown, Reason: l.Node.Reason}
 		case !runs:

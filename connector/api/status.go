@@ -24,6 +24,7 @@ const (
 	ReplicaFailed  = "failed"
 	ReplicaMissing = "missing"
 	ReplicaUnknown = "unknown"
+	ReplicaJoining = "joining"
 
 	ConnectorRunning    = "running"
 	ConnectorPaused     = "paused"
