@@ -145,6 +145,7 @@ func (c *Connector) runSession() bool {
 	}
 	go s.poll()
 	s.spawn(s.checkpointer)
+	s.spawn(s.watchPartitions)
 	ctx, again := context.Background(), true
 	select {
 	case <-c.stop:

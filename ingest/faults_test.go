@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -179,6 +181,40 @@ func TestRecreated(t *testing.T) {
 		w.noProblems()
 		if n := w.mu.checkpoints.Len(); n != 2 {
 			t.Errorf("%d sources, want 2", n)
+		}
+	})
+}
+
+// TestPartitionAddedWhileAway adds a partition while all static members are away for a moment: they are given their
+// old shares when they come back, and the new partition is read all the same.
+func TestPartitionAddedWhileAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 3})
+		var nodes []*node
+		start := func() {
+			nodes = nil
+			for i := range 3 {
+				nodes = append(nodes, w.connector(func(o *Options) { o.Instance = fmt.Sprint("n", i) }))
+			}
+		}
+		reads := func(p int32) bool {
+			return slices.ContainsFunc(nodes, func(n *node) bool { return n.partition(p) != nil })
+		}
+		start()
+		w.await("the old partitions", func() bool { return reads(0) && reads(1) && reads(2) })
+		time.Sleep(20 * time.Second) // the group is stable
+		for _, n := range nodes {
+			n.crash()
+		}
+		if _, err := kadm.NewClient(w.admin).CreatePartitions(context.Background(), 1, "app"); err != nil {
+			t.Fatal(err)
+		}
+		start()
+		time.Sleep(4 * metadataAge)
+		for p := range int32(4) {
+			if !reads(p) {
+				t.Errorf("nobody reads partition %d", p)
+			}
 		}
 	})
 }
