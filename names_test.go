@@ -43,7 +43,7 @@ func TestForeignPlaces(t *testing.T) {
 		"see " + "/wor" + "k/main":                  true,
 		"in .." + "/share" + "d/x":                  true,
 		"proto" + "types/h":                         true,
-		"https://repo.maven." + "apache.org/maven2": true,
+		"https://repo." + "maven.apache.org/maven2": true,
 		"http://maven.apache.org/POM/4.0.0":         false,
 		"flush/workers":                             false,
 		"a prototype":                               false,

@@ -15,7 +15,6 @@ const (
 	dutyInterval    = time.Second
 	transferLimit   = 3 * time.Second
 	transfersAtOnce = 2 // leaders handed over in a round, so that ingestion never stands still everywhere
-	nodeDownAfter   = 10 * time.Second
 )
 
 // systemDuties is what the leader of the system group does: it names the cluster, makes the tables and

@@ -221,6 +221,9 @@ func (s *tabletStream) Next() (*batch.Batch, error) {
 			}
 		}
 		b, err := s.now.Next()
+		if err == nil {
+			s.n.metrics.scanned.Add(float64(b.Rows))
+		}
 		if err != io.EOF {
 			return b, err
 		}

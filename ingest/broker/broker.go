@@ -86,14 +86,6 @@ func (b *Broker) DeleteRecords(topic string, partition int32, below int64) error
 	return nil
 }
 
-// MoveLeader makes another broker the leader of a partition.
-func (b *Broker) MoveLeader(topic string, partition, broker int32) error {
-	if err := b.cluster.MoveTopicPartition(topic, partition, broker); err != nil {
-		return fmt.Errorf("broker: topic %s partition %d: %w", topic, partition, err)
-	}
-	return nil
-}
-
 // End is the offset behind the last record of a partition, -1 when there is no such partition.
 func (b *Broker) End(topic string, partition int32) int64 {
 	info := b.cluster.PartitionInfo(topic, partition)

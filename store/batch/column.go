@@ -53,14 +53,13 @@ func BytesOf[T number](s []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(s))), len(s)*int(unsafe.Sizeof(*new(T))))
 }
 
-// Values32 and the like view a fixed-width column.
-func (c *Column) Int8s() []int8        { return View[int8](c.Values, c.Rows) }
-func (c *Column) Int16s() []int16      { return View[int16](c.Values, c.Rows) }
-func (c *Column) Int32s() []int32      { return View[int32](c.Values, c.Rows) }
-func (c *Column) Int64s() []int64      { return View[int64](c.Values, c.Rows) }
-func (c *Column) Float32s() []float32  { return View[float32](c.Values, c.Rows) }
-func (c *Column) Float64s() []float64  { return View[float64](c.Values, c.Rows) }
-func (c *Column) Fixed16s() [][16]byte { return View[[16]byte](c.Values, c.Rows) }
+// Int8s and the like view a fixed-width column.
+func (c *Column) Int8s() []int8       { return View[int8](c.Values, c.Rows) }
+func (c *Column) Int16s() []int16     { return View[int16](c.Values, c.Rows) }
+func (c *Column) Int32s() []int32     { return View[int32](c.Values, c.Rows) }
+func (c *Column) Int64s() []int64     { return View[int64](c.Values, c.Rows) }
+func (c *Column) Float32s() []float32 { return View[float32](c.Values, c.Rows) }
+func (c *Column) Float64s() []float64 { return View[float64](c.Values, c.Rows) }
 
 // IsNull tells whether row i has no value.
 func (c *Column) IsNull(i int) bool {

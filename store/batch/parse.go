@@ -27,9 +27,6 @@ func (p *Parsed) Op(i int) Op {
 	return Op(p.op)
 }
 
-// UniformOp is the operation of all rows, if they have one.
-func (p *Parsed) UniformOp() (Op, bool) { return Op(p.op), p.ops == nil }
-
 // Offset is the source offset of row i; the entry must have origins.
 func (p *Parsed) Offset(i int) int64 { return p.Segments[p.Segment[i]].First + int64(p.Delta[i]) }
 

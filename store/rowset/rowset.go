@@ -55,9 +55,6 @@ func (r *RowSet) Births() (least, greatest int64) {
 // Birth is the birth of a row.
 func (r *RowSet) Birth(row int) int64 { return r.keys.births.at(row) }
 
-// SizeBytes is the size of both files.
-func (r *RowSet) SizeBytes() int64 { return r.parquet.size + r.keys.size }
-
 // MemoryBytes is about what an open RowSet holds.
 func (r *RowSet) MemoryBytes() int64 {
 	return r.keys.size + 2*(r.parquet.size-r.parquet.tail) + 8*int64(len(r.keys.births.table))
