@@ -13,7 +13,7 @@ RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka kafka soak race bench lint cross clean
+.PHONY: help build demo test test-kafka test-foreign kafka soak race bench lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: ## vet, and all tests that need Go only
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
 	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
+
+test-foreign: ## pyarrow and DuckDB read what was written and agree with the model; needs python3 with venv
+	$(GO) test -tags foreign -run ForeignReaders -count 1 -timeout 15m ./store/rowset
 
 kafka: ## a real Kafka with a topic app-events until Ctrl-C; prints its address
 	$(GO) run ./test/kafka/serve -topic app-events
