@@ -17,8 +17,8 @@ import (
 
 // mistakes are rules of the design that the simulation must see broken, each within its number of seeds from the
 // first one on. Those of the store are also found by its own model, which is much quicker at it, and which alone
-// finds two: holes that are taken, for no node sends any as long as all other rules hold; and deletion vectors that are
-// later than the durable index, which need a crash in the one moment between.
+// finds three: holes that are taken, for no node sends any as long as all other rules hold; and deletion vectors that are
+// later than the durable index and flushes installed in any order, which need a crash in the one moment between.
 var mistakes = []struct {
 	name  string
 	which mistake
@@ -39,7 +39,6 @@ var mistakes = []struct {
 	{"a file leaves out rows by late deaths", storeMistakes + 5, 40, false},
 	{"a manifest has the deaths of the new file only", storeMistakes + 7, 40, false},
 	{"a manifest has the ledger of when it is written", storeMistakes + 8, 40, false},
-	{"flushes install in any order", storeMistakes + 11, 200, true},
 }
 
 // TestSimulationFindsMistakes breaks one rule at a time, in a process of its own, for many of them end in a panic: a
@@ -71,7 +70,7 @@ func TestSimulationFindsMistakes(t *testing.T) {
 
 // finding is the line that says what a failed run saw.
 func finding(out string) string {
-	line := regexp.MustCompile(`(?m)^(panic: .*|\s+sim_\w+_test.go:\d+: (?:[^s]|s[^e]).*|SIG.*)$`).FindString(out)
+	line := regexp.MustCompile(`(?m)^(panic: .*|\s+sim_\w*test.go:\d+: (?:[^s]|s[^e]).*|SIG.*)$`).FindString(out)
 	return strings.TrimSpace(line[:min(len(line), 300)])
 }
 

@@ -220,6 +220,7 @@ const endLimit = 4 * time.Minute
 func (s *simulation) awaitTruth() {
 	s.t.Helper()
 	s.readEnds()
+	s.freeGroups()
 	deadline := time.Now().Add(endLimit)
 	s.await(deadline, func() error { return s.compareAll("n1") })
 	for _, id := range []string{"n2", "n3"} { // their catalogs may still be on the way
