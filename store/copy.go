@@ -197,9 +197,9 @@ func (t *Tablet) replace(fresh *state, need map[string]file) {
 	}
 	clear(t.prepared)
 	t.lockTurn()
+	t.mu.Lock() // for all of it: a fault is noted without the turn
 	old := t.mu.state
 	fresh.generation = old.generation + 1
-	t.mu.Lock()
 	t.mu.state = *fresh
 	t.notifyLocked()
 	t.mu.Unlock()
