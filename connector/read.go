@@ -24,7 +24,7 @@ const (
 	localPatience = 200 * time.Millisecond // for this node's replica to apply what its leader has, before the leader is asked
 )
 
-// notFound and its like are errors that HTTP answers with a code of their own.
+// codedError is an error that HTTP answers with a status and a code of its own.
 type codedError struct {
 	status int
 	code   string
@@ -57,8 +57,8 @@ func (n *Node) read(ctx context.Context, table string, r query.Request) (*rows, 
 	if err != nil {
 		return nil, coded(http.StatusBadRequest, "bad_request", "%v", err)
 	}
-	at, tablets, err := n.settle(ctx, table, r.At, func(view *catalog.Snapshot, t *catalog.Table) []catalog.TabletID {
-		return pruneTablets(view, t, plan, r.Tablet)
+	at, tablets, err := n.settle(ctx, table, r.At, func(_ *catalog.Snapshot, t *catalog.Table) []catalog.TabletID {
+		return pruneTablets(t, plan, r.Tablet)
 	})
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (n *Node) read(ctx context.Context, table string, r query.Request) (*rows, 
 
 // pruneTablets lists the tablets that may have rows for a plan: by range only, since a condition rarely
 // fixes all hash columns.
-func pruneTablets(view *catalog.Snapshot, t *catalog.Table, plan *query.Plan, only uint64) []catalog.TabletID {
+func pruneTablets(t *catalog.Table, plan *query.Plan, only uint64) []catalog.TabletID {
 	low, high, ok := plan.RangeBounds()
 	var ids []catalog.TabletID
 	for _, p := range t.Partitions {
@@ -271,10 +271,20 @@ func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.
 	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
 		return r.scan(plan, at, ordered)
 	}
+	var out query.Stream
+	err := n.askReplicas(id, func(server string) (err error) {
+		out, err = n.openRemote(ctx, server, id, plan, at, ordered)
+		return err
+	})
+	return out, err
+}
+
+// askReplicas asks the other nodes that have a tablet, one after the other, until one answers.
+func (n *Node) askReplicas(id catalog.TabletID, ask func(server string) error) error {
 	view := n.catalog.Snapshot()
 	t, ok := view.Tablet(id)
 	if !ok {
-		return nil, coded(http.StatusGone, "tablet_dropped", "tablet %d was dropped while it was read", id)
+		return coded(http.StatusGone, "tablet_dropped", "tablet %d was dropped while it was read", id)
 	}
 	errs := []error{fmt.Errorf("connector: no replica of tablet %d answers", id)}
 	for _, r := range t.Replicas {
@@ -282,13 +292,13 @@ func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.
 		if !ok || r.Member == n.member() {
 			continue
 		}
-		s, err := n.openRemote(ctx, node.HTTP, id, plan, at, ordered)
+		err := ask(node.HTTP)
 		if err == nil {
-			return s, nil
+			return nil
 		}
 		errs = append(errs, err)
 	}
-	return nil, coded(http.StatusServiceUnavailable, "tablet_unavailable", "%v", errors.Join(errs...))
+	return coded(http.StatusServiceUnavailable, "tablet_unavailable", "%v", errors.Join(errs...))
 }
 
 // awaitLocal waits a little for this node's replica to have applied all up to at.

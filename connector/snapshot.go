@@ -121,31 +121,20 @@ func (n *Node) ledgerOf(ctx context.Context, id catalog.TabletID, at int64) ([]l
 	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
 		return r.ledger(), nil
 	}
-	view := n.catalog.Snapshot()
-	t, ok := view.Tablet(id)
-	if !ok {
-		return nil, coded(http.StatusGone, "tablet_dropped", "tablet %d was dropped while it was read", id)
+	var answer []ledgerJSON
+	err := n.askReplicas(id, func(server string) error {
+		client := api.Client{Server: server, HTTP: n.http}
+		answer = nil
+		return client.Get(ctx, fmt.Sprintf("/internal/v1/tablets/%d/ledger", id), query.Request{At: at}.Values(), &answer)
+	})
+	if err != nil {
+		return nil, err
 	}
-	errs := []error{fmt.Errorf("connector: no replica of tablet %d answers", id)}
-	for _, r := range t.Replicas {
-		node, ok := view.Node(r.Node)
-		if !ok || r.Member == n.member() {
-			continue
-		}
-		client := api.Client{Server: node.HTTP, HTTP: n.http}
-		var answer []ledgerJSON
-		err := client.Get(ctx, fmt.Sprintf("/internal/v1/tablets/%d/ledger", id), query.Request{At: at}.Values(), &answer)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		var out []ledgerNext
-		for _, a := range answer {
-			out = append(out, ledgerNext{offsets.Source{Connector: a.Connector, Topic: a.Topic, Partition: a.Partition}, a.Next})
-		}
-		return out, nil
+	var out []ledgerNext
+	for _, a := range answer {
+		out = append(out, ledgerNext{offsets.Source{Connector: a.Connector, Topic: a.Topic, Partition: a.Partition}, a.Next})
 	}
-	return nil, coded(http.StatusServiceUnavailable, "tablet_unavailable", "%v", errors.Join(errs...))
+	return out, nil
 }
 
 func (r *replica) ledger() []ledgerNext {

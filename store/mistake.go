@@ -20,5 +20,4 @@ const (
 	manifestUnsynced         // a manifest is not synced before it counts
 	filesUnsynced            // files are not synced before a manifest names them
 	horizonFree              // reads below the horizon are answered
-	birthUnseen              // births are not compared with the time of a read
 )
