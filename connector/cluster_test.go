@@ -317,3 +317,26 @@ func TestClusterOfOne(t *testing.T) {
 }
 
 var _ io.Reader = entropy{}
+
+// TestReadsFromElsewhere has tablets with one replica on three nodes: every node writes to and reads from
+// tablets that it does not hold, rows and ledgers.
+func TestReadsFromElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, 1, 1)
+		c.startAll()
+		c.produce(0, 1000)
+		for _, id := range []string{"n1", "n2", "n3"} {
+			c.await(id, 1000)
+			s, err := c.nodes[id].snapshot(context.Background(), "events", 0)
+			if err != nil || len(s.Sources) != 4 {
+				t.Fatalf("snapshot on %s: %+v, %v", id, s, err)
+			}
+			for _, source := range s.Sources {
+				if source.NothingFrom < 250 {
+					t.Errorf("on %s: nothing from %d of partition %d, want at least 250", id, source.NothingFrom, source.Partition)
+				}
+			}
+		}
+		c.stopAll()
+	})
+}
