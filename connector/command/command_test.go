@@ -246,6 +246,9 @@ func newCluster(t *testing.T) *cluster {
 	mux.HandleFunc("GET /api/v1/tables/nyala.dead_letters", func(w http.ResponseWriter, _ *http.Request) {
 		c.json(w, api.TableDetail{Name: schema.DeadLettersTable, Schema: export.Schema(schema.DeadLetters())})
 	})
+	mux.HandleFunc("GET /api/v1/tables/nyala.gaps", func(w http.ResponseWriter, _ *http.Request) {
+		c.json(w, api.TableDetail{Name: schema.GapsTable, Schema: export.Schema(schema.Gaps())})
+	})
 	mux.HandleFunc("GET /api/v1/tables/events/snapshot", func(w http.ResponseWriter, r *http.Request) {
 		c.requests = append(c.requests, r.URL.RawQuery)
 		c.json(w, export.Snapshot{Cluster: "tracking", Table: "events", Schema: s, Timestamp: at, Tablets: []export.Tablet{{ID: 7}, {ID: 8}},

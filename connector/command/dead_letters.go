@@ -51,45 +51,61 @@ func (p *program) listLetters(ctx context.Context, t *target, o scanOptions) err
 	if err := o.check(); err != nil {
 		return err
 	}
-	limit := o.Limit
-	if limit == 0 || limit > query.TableRows {
-		limit = query.TableRows
+	var names []string
+	for _, c := range letterTable {
+		names = append(names, strings.ToUpper(c))
+	}
+	return p.listSystem(ctx, t, systemList{
+		table: schema.DeadLettersTable, columns: letterTable, heads: names, limit: o.Limit, none: "no dead letters", cells: letterCells,
+	})
+}
+
+// systemList says how rows of a system table are printed for a person.
+type systemList struct {
+	table   string
+	columns []string // to read
+	heads   []string // to print, as newGrid takes them
+	limit   int64    // 0 means as many as fit
+	none    string   // what to say when there is no row
+	cells   func(b *batch.Batch, row int) []any
+}
+
+// listSystem prints rows of a system table in the order of its key.
+func (p *program) listSystem(ctx context.Context, t *target, l systemList) error {
+	if l.limit == 0 || l.limit > query.TableRows {
+		l.limit = query.TableRows
 	}
 	client, err := t.client(ctx)
 	if err != nil {
 		return err
 	}
-	table, err := openTable(ctx, client, schema.DeadLettersTable)
+	table, err := openTable(ctx, client, l.table)
 	if err != nil {
 		return err
 	}
-	in, err := table.read(ctx, query.Request{Columns: letterTable, Order: o.Order, Limit: limit + 1}) // one more tells whether there are more
+	in, err := table.read(ctx, query.Request{Columns: l.columns, Order: query.OrderKey, Limit: l.limit + 1}) // one more tells whether there are more
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, c := range letterTable {
-		names = append(names, strings.ToUpper(c))
-	}
-	g, shown := newGrid(names...), int64(0)
+	g, shown := newGrid(l.heads...), int64(0)
 	rows, err := pour(in, func(b *batch.Batch) error {
-		for r := 0; r < b.Rows && shown < limit; r, shown = r+1, shown+1 {
-			g.add(letterCells(b, r)...)
+		for r := 0; r < b.Rows && shown < l.limit; r, shown = r+1, shown+1 {
+			g.add(l.cells(b, r)...)
 		}
 		return nil
 	})
 	if err := errors.Join(err, in.Close()); err != nil {
-		return fmt.Errorf("table %s: %w", schema.DeadLettersTable, err)
+		return fmt.Errorf("table %s: %w", l.table, err)
 	}
 	if rows == 0 {
-		fmt.Fprintln(p.stderr, "no dead letters")
+		fmt.Fprintln(p.stderr, l.none)
 		return nil
 	}
 	if err := g.write(p.stdout); err != nil {
 		return err
 	}
 	if rows > shown {
-		fmt.Fprintf(p.stderr, "the first %s: there are more (--limit, or nyala scan %s)\n", count(shown), schema.DeadLettersTable)
+		fmt.Fprintf(p.stderr, "the first %s: there are more (--limit, or nyala scan %s)\n", count(shown), l.table)
 	}
 	return nil
 }

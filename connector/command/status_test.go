@@ -141,6 +141,31 @@ func TestDeadLetters(t *testing.T) {
 	c.run("dead-letters", "list", "--format", "ndjson").want(t, exitDone, `"connector":"app-events","topic":"app","partition":0,"offset":2,"stage":"decode","reason":"bad 2"`, "")
 }
 
+func TestGaps(t *testing.T) {
+	c := newCluster(t)
+	c.rows[""] = nil
+	c.run("gaps").want(t, exitDone, "", "no gaps: nothing was lost before it was read\n")
+	c.schema = schema.Gaps()
+	b := batch.NewBuilder(c.schema.Columns, 2)
+	for i, next := range []int64{7, 1_234_567} {
+		for k, v := range map[string]schema.Value{
+			"topic_id": {Bytes: make([]byte, 16)}, "partition": {Int: int64(i)}, "first": {Int: 4}, "connector": {Bytes: []byte("app-events")},
+			"next": {Int: next}, "topic": {Bytes: []byte("app")}, "reason": {Bytes: []byte("out_of_range")}, "time": {Int: at},
+		} {
+			b.Columns[c.schema.Position(k)].AppendValue(v)
+		}
+	}
+	view := b.View()
+	c.rows[""] = []*batch.Batch{&view}
+	r := c.run("gaps")
+	r.want(t, exitDone, "LOST", "")
+	golden(t, "gaps", r.stdout)
+	c.run("gaps", "--limit", "1").want(t, exitDone, "app-events", "the first 1: there are more (--limit, or nyala scan nyala.gaps)")
+	c.run("gaps", "--json").want(t, exitDone, `"partition":1,"first":4,"next":1234567,"reason":"out_of_range"`, "")
+	c.run("gaps", "--format", "xml").want(t, exitWrongUse, "", "--format")
+	c.run("gaps", "--format", "csv", "--json").want(t, exitWrongUse, "", "json")
+}
+
 // letters are four records: text, binary, long text, and text that would drive a terminal.
 func letters() *batch.Batch {
 	s := schema.DeadLetters()
