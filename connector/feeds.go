@@ -103,9 +103,18 @@ func (n *Node) stopFeeds(ctx context.Context) {
 }
 
 func (n *Node) startFeed(c configs.Connector) (*ingest.Connector, error) {
-	kafka, err := n.kafkaOptions()
+	o, err := n.feedOptions(c)
 	if err != nil {
 		return nil, err
+	}
+	return ingest.New(o)
+}
+
+// feedOptions turns a connector's settings into what ingest takes.
+func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
+	kafka, err := n.kafkaOptions()
+	if err != nil {
+		return ingest.Options{}, err
 	}
 	o := ingest.Options{
 		Name: c.Name, Kafka: kafka, Topics: c.Topics, TopicsRegex: c.TopicsRegex, Group: c.ConsumerGroup, Instance: n.options.Node, Table: c.Table,
@@ -135,7 +144,7 @@ func (n *Node) startFeed(c configs.Connector) (*ingest.Connector, error) {
 	for _, a := range c.Add {
 		o.Add[a.Column] = a.String()
 	}
-	return ingest.New(o)
+	return o, nil
 }
 
 var timestampUnits = map[configs.TimestampUnit]decode.Unit{

@@ -51,28 +51,33 @@ const (
 )
 
 // add makes r a dead letter.
-func (w *letterWriter) add(r *kgo.Record, stage, reason string) {
+func (w *letterWriter) add(r *kgo.Record, why *refusal) {
 	o := w.owner
 	if w.chunk == nil {
 		w.chunk = newSystemChunk(schema.DeadLetters())
 	}
-	k := w.chunk.rows.Columns
-	k[letterTopicID].AppendFixed16(o.source.Topic)
+	appendLetter(w.chunk.rows, o.source, r, why)
+	w.chunk.offsets = append(w.chunk.offsets, r.Offset)
+	if topic := o.session.options.DeadLetterTopic; topic != "" {
+		w.produce = append(w.produce, o.letterRecord(topic, r, why.stage, why.message))
+	}
+}
+
+// appendLetter appends the row of nyala.dead_letters that r becomes.
+func appendLetter(rows *batch.Builder, source offsets.Source, r *kgo.Record, why *refusal) {
+	k := rows.Columns
+	k[letterTopicID].AppendFixed16(source.Topic)
 	k[letterPartition].AppendInt(int64(r.Partition))
 	k[letterOffset].AppendInt(r.Offset)
-	k[letterConnector].AppendBytes([]byte(o.source.Connector))
+	k[letterConnector].AppendBytes([]byte(source.Connector))
 	k[letterTopic].AppendBytes([]byte(r.Topic))
 	k[letterTimestamp].AppendInt(r.Timestamp.UnixMicro())
 	appendOrNull(&k[letterKey], r.Key)
 	appendOrNull(&k[letterValue], r.Value)
 	appendOrNull(&k[letterHeaders], headersJSON(r.Headers))
-	k[letterStage].AppendBytes([]byte(stage))
-	k[letterReason].AppendBytes([]byte(reason))
+	k[letterStage].AppendBytes([]byte(why.stage))
+	k[letterReason].AppendBytes([]byte(why.message))
 	k[letterTime].AppendInt(time.Now().UnixMicro())
-	w.chunk.offsets = append(w.chunk.offsets, r.Offset)
-	if topic := o.session.options.DeadLetterTopic; topic != "" {
-		w.produce = append(w.produce, o.letterRecord(topic, r, stage, reason))
-	}
 }
 
 func newSystemChunk(s *schema.Schema) *chunk {

@@ -1,13 +1,10 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"nyala/ingest/decode"
 	"nyala/offsets"
 	"nyala/store/batch"
 )
@@ -16,9 +13,8 @@ import (
 type worker struct {
 	*owner
 	layout  *Layout
-	decoder decode.Decoder
+	decider *decider
 	pool    *chunkPool
-	record  decode.Record
 	letters *letterWriter
 }
 
@@ -102,16 +98,13 @@ func (w *worker) prepare() error {
 			return err
 		}
 		if w.layout == nil || !sameSchema(w.layout.Schema, l.Schema) {
-			d, err := decode.NewJSON(decode.Options{
-				Schema: l.Schema, Fields: o.Fields, Add: o.Add, TimestampUnit: o.TimestampUnit,
-				RefuseUnknownFields: o.RefuseUnknownFields, Op: o.Op, Changes: o.Changes,
-			})
+			d, err := newDecider(o, l.Schema)
 			if err != nil {
 				troubled = true
 				w.session.connector.setReason(err.Error())
 				return err
 			}
-			w.decoder, w.pool = d, w.session.connector.chunks(l.Schema)
+			w.decider, w.pool = d, w.session.connector.chunks(l.Schema)
 		}
 		w.layout = l
 		if troubled {
@@ -190,37 +183,24 @@ func (w *worker) row(c *chunk, r *kgo.Record, i int32) string {
 	if c.newest = max(c.newest, at); c.oldest == 0 || at < c.oldest {
 		c.oldest = at
 	}
-	d := &w.record
-	*d = decode.Record{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(),
-		Key: r.Key, Value: r.Value, Headers: d.Headers[:0],
-	}
-	for _, h := range r.Headers {
-		d.Headers = append(d.Headers, decode.Header{Key: h.Key, Value: h.Value})
-	}
-	op, err := w.decoder.Decode(d, c.rows)
-	if err == nil {
+	op, refusal := w.decider.decide(r, c.rows)
+	if refusal == nil {
 		c.offsets = append(c.offsets, r.Offset)
 		c.records = append(c.records, i)
 		c.addOp(op)
 		return ""
 	}
-	var bad *decode.BadRecord
-	reason := "unknown"
-	if errors.As(err, &bad) {
-		reason = string(bad.Reason)
-	}
-	return w.bad(c, r, "decode", reason, strings.TrimPrefix(err.Error(), "decode: "))
+	return w.bad(c, r, refusal)
 }
 
 // bad treats a bad record as the policy says.
-func (w *worker) bad(c *chunk, r *kgo.Record, stage, code, message string) string {
-	w.counters.letter(stage, code)
+func (w *worker) bad(c *chunk, r *kgo.Record, why *refusal) string {
+	w.counters.letter(why.stage, why.code)
 	if w.session.options.BadRecords == BadRecordFail {
-		return fmt.Sprintf("bad record at offset %d: %s", r.Offset, message)
+		return fmt.Sprintf("bad record at offset %d: %s", r.Offset, why.message)
 	}
 	c.letters++
-	w.letters.add(r, stage, message)
+	w.letters.add(r, why)
 	return ""
 }
 
@@ -228,8 +208,7 @@ func (w *worker) bad(c *chunk, r *kgo.Record, stage, code, message string) strin
 func (w *worker) refuse(c *chunk, records []*kgo.Record, refused []uint32, failure string) string {
 	for _, row := range refused {
 		r := records[c.records[row]]
-		message := "range_refused: the table has no place for a row of this range"
-		if f := w.bad(c, r, "route", "range_refused", message); f != "" {
+		if f := w.bad(c, r, &rangeRefused); f != "" {
 			// Rows behind this one may be in the chunk and must not be sent; the run is read again after a restart.
 			c.abandoned.Store(true)
 			return f

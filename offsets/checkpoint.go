@@ -1,6 +1,7 @@
 package offsets
 
 import (
+	"fmt"
 	"iter"
 	"maps"
 )
@@ -12,9 +13,12 @@ import (
 // none yet" could otherwise start at different ends of a growing topic, and what lies between would be in some tablets only.
 // Reads may be stale afterwards, for a checkpoint only rises; that there is none is never believed without the create.
 //
+// Where a source began is kept beside its checkpoint: records below were never meant to be in a table, which only this tells.
+//
 // The zero value is an empty table. Not safe for concurrent use.
 type Checkpoints struct {
-	next positions
+	next  positions
+	begun positions // of the sources that were created; a part of next's
 }
 
 // CreateIfAbsent gives s the checkpoint next unless it has one, and returns the one that holds then; the owner starts there.
@@ -24,7 +28,17 @@ func (c *Checkpoints) CreateIfAbsent(s Source, next int64) (value int64, created
 		return v, false
 	}
 	c.Raise(s, next)
+	if c.begun == nil {
+		c.begun = positions{}
+	}
+	c.begun[s] = next
 	return next, true
+}
+
+// Begun is where s began, if that is known.
+func (c *Checkpoints) Begun(s Source) (first int64, ok bool) {
+	first, ok = c.begun[s]
+	return first, ok
 }
 
 // Raise sets the checkpoint of s to next unless it is higher already, and returns the one that holds then. A source without a
@@ -44,7 +58,9 @@ func (c *Checkpoints) Get(s Source) (next int64, ok bool) {
 }
 
 // Clone is an independent copy.
-func (c *Checkpoints) Clone() *Checkpoints { return &Checkpoints{next: maps.Clone(c.next)} }
+func (c *Checkpoints) Clone() *Checkpoints {
+	return &Checkpoints{maps.Clone(c.next), maps.Clone(c.begun)}
+}
 
 // Len is the number of sources that have a checkpoint.
 func (c *Checkpoints) Len() int { return len(c.next) }
@@ -52,14 +68,35 @@ func (c *Checkpoints) Len() int { return len(c.next) }
 // All lists sources and checkpoints in the order of Source.Compare. The table must not change meanwhile.
 func (c *Checkpoints) All() iter.Seq2[Source, int64] { return c.next.all() }
 
-// AppendTo appends the table's encoding to b: the same bytes for the same content.
-func (c *Checkpoints) AppendTo(b []byte) []byte { return appendPositions(b, kindCheckpoints, c.next) }
+// AppendTo appends the table's encoding to b: the same bytes for the same content. The sources that began come first, so that a
+// table that was cut never looks whole.
+func (c *Checkpoints) AppendTo(b []byte) []byte {
+	if len(c.begun) > 0 {
+		b = appendPositions(b, kindBegun, c.begun)
+	}
+	return appendPositions(b, kindCheckpoints, c.next)
+}
 
 // ParseCheckpoints reads what AppendTo wrote, all of b. The error is ErrMalformed.
 func ParseCheckpoints(b []byte) (*Checkpoints, error) {
-	next, err := parsePositions(b, kindCheckpoints)
+	var begun positions
+	var err error
+	if len(b) > 1 && b[1] == kindBegun {
+		if begun, b, err = parsePositions(b, kindBegun); err != nil {
+			return nil, err
+		}
+		if len(begun) == 0 {
+			return nil, fmt.Errorf("offsets: checkpoints: an empty table of beginnings, want none: %w", ErrMalformed)
+		}
+	}
+	next, err := parseWhole(b, kindCheckpoints)
 	if err != nil {
 		return nil, err
 	}
-	return &Checkpoints{next: next}, nil
+	for s, first := range begun {
+		if at, ok := next[s]; !ok || first > at {
+			return nil, fmt.Errorf("offsets: source %s began at %d, its checkpoint is %d: %w", s, first, at, ErrMalformed)
+		}
+	}
+	return &Checkpoints{next, begun}, nil
 }

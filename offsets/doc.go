@@ -36,7 +36,7 @@
 //
 //	Ledger, Checkpoints
 //	version           1       1
-//	kind              1       'L' or 'C'
+//	kind              1       'L', 'C', or 'B' for where sources began: such a table may precede 'C'
 //	zero              2
 //	count             4       uint32
 //	entries           count times, in the order of Source.Compare:

@@ -13,6 +13,7 @@ const (
 	encodingVersion = 1
 	kindLedger      = 'L'
 	kindCheckpoints = 'C'
+	kindBegun       = 'B'
 
 	positionsHeader = 8                // version, kind, zero, count
 	sourceBytes     = 2 + 16 + 4       // beside the connector's name
@@ -87,41 +88,49 @@ func appendPositions(b []byte, kind byte, p positions) []byte {
 	return b
 }
 
-func parsePositions(b []byte, kind byte) (positions, error) {
+// parsePositions reads a table from the front of b and returns what follows it.
+func parsePositions(b []byte, kind byte) (p positions, rest []byte, err error) {
 	if len(b) < positionsHeader {
-		return nil, short("table", len(b), positionsHeader)
+		return nil, nil, short("table", len(b), positionsHeader)
 	}
 	if b[0] != encodingVersion || b[1] != kind || b[2] != 0 || b[3] != 0 {
-		return nil, fmt.Errorf("offsets: table: header % x, want % x: %w", b[:4], []byte{encodingVersion, kind, 0, 0}, ErrMalformed)
+		return nil, nil, fmt.Errorf("offsets: table: header % x, want % x: %w", b[:4], []byte{encodingVersion, kind, 0, 0}, ErrMalformed)
 	}
 	count := int64(le.Uint32(b[4:]))
 	b = b[positionsHeader:]
 	if int64(len(b)) < count*entryBytes { // so that a wrong count cannot ask for memory
-		return nil, fmt.Errorf("offsets: table: %d entries in %d bytes, want at least %d: %w", count, len(b), count*entryBytes, ErrMalformed)
+		return nil, nil, fmt.Errorf("offsets: table: %d entries in %d bytes, want at least %d: %w", count, len(b), count*entryBytes, ErrMalformed)
 	}
-	p := make(positions, count)
+	p = make(positions, count)
 	var last Source
 	for i := range count {
-		s, rest, err := ParseSource(b)
+		var s Source
+		s, rest, err = ParseSource(b)
 		if err != nil {
-			return nil, fmt.Errorf("offsets: table: entry %d of %d: %w", i, count, err)
+			return nil, nil, fmt.Errorf("offsets: table: entry %d of %d: %w", i, count, err)
 		}
 		if i > 0 && last.Compare(s) >= 0 {
-			return nil, fmt.Errorf("offsets: table: entry %d of %d: source %s after %s, want ascending: %w", i, count, s, last, ErrMalformed)
+			return nil, nil, fmt.Errorf("offsets: table: entry %d of %d: source %s after %s, want ascending: %w", i, count, s, last, ErrMalformed)
 		}
 		if len(rest) < 8 {
-			return nil, short("table", len(rest), 8)
+			return nil, nil, short("table", len(rest), 8)
 		}
 		next := int64(le.Uint64(rest))
 		if next < 0 {
-			return nil, fmt.Errorf("offsets: table: source %s: next %d, want at least 0: %w", s, next, ErrMalformed)
+			return nil, nil, fmt.Errorf("offsets: table: source %s: next %d, want at least 0: %w", s, next, ErrMalformed)
 		}
 		p[s], last, b = next, s, rest[8:]
 	}
-	if len(b) > 0 {
-		return nil, fmt.Errorf("offsets: table: %d bytes after its %d entries: %w", len(b), count, ErrMalformed)
+	return p, b, nil
+}
+
+// parseWhole reads a table that is all of b.
+func parseWhole(b []byte, kind byte) (positions, error) {
+	p, rest, err := parsePositions(b, kind)
+	if err == nil && len(rest) > 0 {
+		return nil, fmt.Errorf("offsets: table: %d bytes after its %d entries: %w", len(rest), len(p), ErrMalformed)
 	}
-	return p, nil
+	return p, err
 }
 
 func short(what string, got, want int) error {

@@ -11,6 +11,8 @@ func FuzzParseTables(f *testing.F) {
 	c := &Checkpoints{}
 	c.Raise(Source{"app", TopicID{3}, 1}, 99)
 	f.Add(c.AppendTo(nil))
+	c.CreateIfAbsent(Source{"app", TopicID{3}, 2}, 7)
+	f.Add(c.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		canonical(t, b, ParseLedger)
 		canonical(t, b, ParseCheckpoints)

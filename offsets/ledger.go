@@ -73,7 +73,7 @@ func (l *Ledger) AppendTo(b []byte) []byte { return appendPositions(b, kindLedge
 
 // ParseLedger reads what AppendTo wrote, all of b. The error is ErrMalformed.
 func ParseLedger(b []byte) (*Ledger, error) {
-	next, err := parsePositions(b, kindLedger)
+	next, err := parseWhole(b, kindLedger)
 	if err != nil {
 		return nil, err
 	}

@@ -108,13 +108,13 @@ func roundTrip[T table](t *rapid.T, v T, parse func([]byte) (T, error)) {
 func TestCheckpointsAgainstAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c Checkpoints
-		model := map[Source]int64{}
+		model, begun := map[Source]int64{}, map[Source]int64{}
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
 			s, next := sources.Draw(t, "source"), rapid.Int64Range(0, 30).Draw(t, "next")
 			old, had := model[s]
 			if rapid.Bool().Draw(t, "create") {
 				if !had {
-					model[s] = next
+					model[s], begun[s] = next, next
 				}
 				if v, created := c.CreateIfAbsent(s, next); v != model[s] || created == had {
 					t.Fatalf("create %s %d: %d %v, had %d %v", s, next, v, created, old, had)
@@ -131,6 +131,10 @@ func TestCheckpointsAgainstAMap(t *testing.T) {
 			got = append(got, fmt.Sprintf("%v %d", s, next))
 			if v, ok := c.Get(s); !ok || v != next {
 				t.Fatalf("get %s: %d %v, want %d", s, v, ok, next)
+			}
+			want, known := begun[s]
+			if v, ok := c.Begun(s); v != want || ok != known {
+				t.Fatalf("%s began at %d %v, want %d %v", s, v, ok, want, known)
 			}
 		}
 		if want := entries(model); !slices.Equal(got, want) || c.Len() != len(want) {

@@ -166,6 +166,13 @@ func (c *Catalog) Checkpoint(s offsets.Source) (next int64, ok bool) {
 	return c.mu.checkpoints.Get(s)
 }
 
+// Begun is where a source began: records below were never meant for a table. It may be stale, as Checkpoint.
+func (c *Catalog) Begun(s offsets.Source) (first int64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.checkpoints.Begun(s)
+}
+
 // Checkpoints lists all checkpoints in the order of Source.Compare.
 func (c *Catalog) Checkpoints() []Checkpoint {
 	c.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -164,8 +165,12 @@ func replicasText(list []Replica) string {
 }
 
 func (p *printer) checkpoints(c *offsets.Checkpoints) {
-	p.line("\nsource\tcheckpoint")
+	p.line("\nsource\tbegun\tcheckpoint")
 	for s, next := range c.All() {
-		p.line("%s\t%d", s, next)
+		begun := "-"
+		if first, ok := c.Begun(s); ok {
+			begun = strconv.FormatInt(first, 10)
+		}
+		p.line("%s\t%s\t%d", s, begun, next)
 	}
 }

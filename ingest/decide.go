@@ -1,0 +1,62 @@
+package ingest
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"nyala/ingest/decode"
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+// decider says what a connector's settings make of a record: a row, or a dead letter. It is what ingest and a later
+// reading of the same records share, so that the two cannot disagree.
+type decider struct {
+	decoder decode.Decoder
+	record  decode.Record
+}
+
+// refusal is why a record is no row.
+type refusal struct {
+	stage   string // decode or route
+	code    string // a short word, for metrics
+	message string
+}
+
+// rangeRefused is of a row that the table has no place for.
+var rangeRefused = refusal{"route", "range_refused", "range_refused: the table has no place for a row of this range"}
+
+func newDecider(o *Options, s *schema.Schema) (*decider, error) {
+	d, err := decode.NewJSON(decode.Options{
+		Schema: s, Fields: o.Fields, Add: o.Add, TimestampUnit: o.TimestampUnit,
+		RefuseUnknownFields: o.RefuseUnknownFields, Op: o.Op, Changes: o.Changes,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &decider{decoder: d}, nil
+}
+
+// decide appends r as a row to rows, or says why it is none; rows is then as it was.
+func (d *decider) decide(r *kgo.Record, rows *batch.Builder) (batch.Op, *refusal) {
+	in := &d.record
+	*in = decode.Record{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp.UnixMilli(),
+		Key: r.Key, Value: r.Value, Headers: in.Headers[:0],
+	}
+	for _, h := range r.Headers {
+		in.Headers = append(in.Headers, decode.Header{Key: h.Key, Value: h.Value})
+	}
+	op, err := d.decoder.Decode(in, rows)
+	if err == nil {
+		return op, nil
+	}
+	code := "unknown"
+	var bad *decode.BadRecord
+	if errors.As(err, &bad) {
+		code = string(bad.Reason)
+	}
+	return 0, &refusal{"decode", code, strings.TrimPrefix(err.Error(), "decode: ")}
+}
