@@ -127,7 +127,7 @@ func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
 		Router:              n.router, Sender: n.sender,
 		CreateCheckpoint: n.createCheckpoints, RaiseCheckpoints: n.raiseCheckpoints,
 		Acquire: n.tablets.Budget().Acquire, Release: n.tablets.Budget().Release,
-		Freshness: n.metrics.observeFreshness(c.Name), Logger: n.log,
+		Freshness: n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),
 	}
 	if c.Write == configs.WriteInsert {
 		o.Op = batch.Insert

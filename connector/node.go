@@ -40,6 +40,7 @@ type Options struct {
 
 	broken      mistake             // only set by tests
 	breakTablet func(*store.Tablet) // likewise: of each tablet before it runs
+	reached     func(point string)  // likewise: told of each point that a room's Points lists
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:
@@ -117,7 +118,7 @@ func Start(o Options) (*Node, error) {
 	}}
 	n.metrics = newMetrics(n)
 	n.router = &router{n: n}
-	n.sender = ingest.NewSender(ingest.SenderOptions{Write: n.writeRows, Logger: n.log})
+	n.sender = ingest.NewSender(ingest.SenderOptions{Write: n.writeRows, Logger: n.log, Reached: reached[ingest.Point](o.reached)})
 	if err := n.open(); err != nil {
 		n.cancel(err)
 		return nil, errors.Join(err, n.closeParts())
@@ -146,13 +147,13 @@ func (n *Node) open() (err error) {
 		return errors.Join(fmt.Errorf("connector: http address %s of node %s: %w", n.self.HTTP, o.Node, err), peers.Close())
 	}
 	n.serveHTTP(web)
-	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, catalogDir), Logger: n.log}); err != nil {
+	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, catalogDir), Logger: n.log, Reached: reached[catalog.Point](o.reached)}); err != nil {
 		return errors.Join(err, peers.Close())
 	}
 	n.tablets, err = store.NewManager(store.ManagerOptions{
 		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: o.Config.Node.MemoryBytes,
 		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: time.Now,
-		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Durable: n.cutLog, Logger: n.log,
+		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Durable: n.cutLog, Logger: n.log, Reached: reached[store.Point](o.reached),
 	})
 	if err != nil {
 		return errors.Join(err, peers.Close())
@@ -161,12 +162,20 @@ func (n *Node) open() (err error) {
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
 		FS: o.FS, Dir: path.Join(n.self.Data, walDir), PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
-		SegmentBytes: o.Segment, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log,
+		SegmentBytes: o.Segment, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
 	})
 	if err != nil {
 		return errors.Join(err, peers.Close())
 	}
 	return nil
+}
+
+// reached gives the points of a room their names; nil when nobody asks.
+func reached[P fmt.Stringer](tell func(point string)) func(P) {
+	if tell == nil {
+		return nil
+	}
+	return func(p P) { tell(p.String()) }
 }
 
 // goes runs f in a goroutine that Close waits for.

@@ -95,6 +95,7 @@ func (s *session) assign(ctx context.Context, committed map[string]map[int32]kgo
 	if err != nil {
 		return nil, err
 	}
+	s.options.reached(CheckpointCreated)
 	for i, c := range candidates {
 		committed[c.topic][c.partition] = s.begin(c, found[i])
 	}
@@ -133,6 +134,7 @@ func (s *session) begin(c candidate, start int64) kgo.Offset {
 		s.client.PauseFetchTopics(c.topic)
 	}
 	s.client.ResumeFetchPartitions(map[string][]int32{c.topic: {c.partition}})
+	s.options.reached(OwnerBegan)
 	s.options.Logger.Info("partition assigned", "topic", c.topic, "partition", c.partition, "start", start)
 	return at
 }

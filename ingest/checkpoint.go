@@ -73,10 +73,12 @@ func (s *session) publish(ctx context.Context, owners []*owner, commit bool) {
 		}
 	}
 	if len(next) > 0 {
+		s.options.reached(CheckpointRaising)
 		if err := s.options.RaiseCheckpoints(ctx, next); err != nil {
 			s.options.Logger.Warn("checkpoints not raised", "error", err)
 			return
 		}
+		s.options.reached(CheckpointRaised)
 	}
 	for _, o := range moved {
 		o.checkpointed(next[o.source])
@@ -126,6 +128,7 @@ func (s *session) commit(ctx context.Context, owners []*owner) {
 	for i, o := range sent {
 		o.committed(req.Topics[i].Partitions[0].Offset)
 	}
+	s.options.reached(Committed)
 }
 
 func commitErrors(resp *kmsg.OffsetCommitResponse) error {
@@ -187,12 +190,16 @@ func (s *session) retire(ctx context.Context, places []place, commit bool) {
 		}
 	}
 	s.mu.Unlock()
+	if len(owners) > 0 {
+		s.options.reached(Revoking)
+	}
 	var wg sync.WaitGroup
 	for _, o := range owners {
 		wg.Go(func() { o.drain(ctx) })
 	}
 	wg.Wait()
 	if len(owners) > 0 && s.ctx.Err() == nil {
+		s.options.reached(Drained)
 		last, cancel := context.WithTimeout(s.ctx, requestTimeout)
 		s.publish(last, owners, commit)
 		cancel()

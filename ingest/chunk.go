@@ -37,6 +37,7 @@ type chunk struct {
 	oldest  int64         // milliseconds: the earliest timestamp of its records, 0 of none
 	bytes   int64         // of records; held of the memory budget
 	letters int           // dead letters among the records
+	written Point         // with a parent: reached when it is decided
 
 	hashes []uint64
 	slots  []slot
@@ -70,6 +71,9 @@ func (c *chunk) release(decided bool) {
 		return
 	}
 	if decided = !c.abandoned.Load(); c.parent != nil {
+		if decided {
+			c.owner.session.options.reached(c.written)
+		}
 		c.parent.release(decided)
 	} else {
 		c.owner.finish(c, decided)

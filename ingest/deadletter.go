@@ -116,7 +116,8 @@ func (w *letterWriter) send(parent *chunk) {
 		return
 	}
 	c := w.chunk
-	c.parent, c.owner = parent, w.owner
+	c.parent, c.owner, c.written = parent, w.owner, LetterWritten
+	w.owner.session.options.reached(LetterSending)
 	parent.pending.Add(1)
 	c.pending.Store(1 + int32(len(w.produce)))
 	for _, r := range w.produce {
@@ -211,7 +212,8 @@ func (w *letterWriter) gap(parent *chunk, lost offsets.Range, reason string) {
 	k[gapReason].AppendBytes([]byte(reason))
 	k[gapTime].AppendInt(time.Now().UnixMicro())
 	c.offsets = append(c.offsets, lost.First)
-	c.parent, c.owner = parent, o
+	c.parent, c.owner, c.written = parent, o, GapWritten
+	o.session.options.reached(GapSending)
 	parent.pending.Add(1)
 	c.pending.Store(1)
 	o.sendSystem(c, schema.GapsTable)

@@ -89,6 +89,7 @@ type Options struct {
 	Release          func(bytes int64)
 	Freshness        func(seconds float64, rows int) // called as rows become readable, with the age of their oldest; nil means nobody asks
 	Logger           *slog.Logger                    // nil means slog.Default
+	Reached          func(Point)                     // told of each step; only tests set it
 
 	SessionBytes    int64         // undecided bytes of records, of all partitions here, at which nothing is polled; 0 means 32 MiB
 	PartitionBytes  int64         // undecided bytes of records at which a partition is paused; 0 means 16 MiB

@@ -165,6 +165,7 @@ func (o *owner) finish(c *chunk, decided bool) {
 	}
 	o.closeIdleLocked()
 	o.mu.Unlock()
+	o.session.options.reached(Tracked)
 	o.session.madeRoom()
 	if resume {
 		o.session.resume(o)

@@ -38,6 +38,7 @@ type SenderOptions struct {
 	EntryRows  int // most rows an entry takes before the next is begun; 0 means 16384
 	EntryBytes int // likewise bytes; 0 means 512 KiB
 	Logger     *slog.Logger
+	Reached    func(Point) // told of each step; only tests set it
 }
 
 // Sender brings rows to tablets: a queue for each, and one entry in flight for each.
@@ -169,6 +170,7 @@ func (q *tabletQueue) deliver(pieces []piece) {
 		} else {
 			entry, segments = q.entry.build(pieces)
 		}
+		q.sender.options.reached(EntryBuilt)
 		answer, err := q.write(entry)
 		switch {
 		case errors.Is(err, ErrTabletGone):
@@ -235,6 +237,7 @@ func (q *tabletQueue) write(entry []byte) (answer Answer, err error) {
 		if tries++; tries > 1 { // the log may hold the bytes of the first attempt, and a leader stamps an entry in place
 			entry = slices.Clone(entry)
 		}
+		q.sender.options.reached(Proposing)
 		var err error
 		answer, err = q.sender.options.Write(q.sender.ctx, q.tablet, entry)
 		if err != nil && q.sender.ctx.Err() == nil && tries >= triesQuiet && tries&(tries-1) == 0 {
@@ -246,6 +249,7 @@ func (q *tabletQueue) write(entry []byte) (answer Answer, err error) {
 }
 
 func (q *tabletQueue) applied(pieces []piece, answer Answer) {
+	q.sender.options.reached(Answered)
 	for i := range pieces {
 		p := &pieces[i]
 		if p.lane == nil {

@@ -209,6 +209,9 @@ func (s *session) queue(o *owner, p *kgo.FetchPartition) {
 	if o.push(it, high) {
 		s.pause(o)
 	}
+	if len(p.Records) > 0 {
+		s.options.reached(Fetched)
+	}
 }
 
 func (s *session) owner(p place) *owner {

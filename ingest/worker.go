@@ -133,10 +133,12 @@ func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 		}
 	}
 	c.seal()
+	w.session.options.reached(Decoded)
 	refused, err := c.route(w.ctx, w.session.options.Router, w.session.options.Table, w.layout)
 	if err != nil {
 		c.abandoned.Store(true)
 	} else if failure = w.refuse(c, records, refused, failure); !c.abandoned.Load() {
+		w.session.options.reached(Routed)
 		w.letters.send(c)
 		w.send(c)
 	}

@@ -75,7 +75,7 @@ func Open(o Options) (*Log, error) {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
 	l.mu.groups, l.mu.starting, l.mu.peers = map[GroupID]*Group{}, map[GroupID]bool{}, map[string]*peer{}
-	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache, OnSync: o.OnSync})
+	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache, OnSync: o.OnSync, Reached: o.walReached()})
 	if err != nil {
 		return nil, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
 	}

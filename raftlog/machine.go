@@ -28,6 +28,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		entries[i] = Entry{Index: l.Index, Term: l.Term, Kind: kind, Data: l.Data}
 	}
 	results := m.g.sm.Apply(entries)
+	m.g.log.reached(Applied)
 	must(len(results) == len(entries), "raftlog: group %d: %d results for %d entries", m.g.id, len(results), len(entries))
 	if len(entries) > 0 {
 		m.applied.Store(entries[len(entries)-1].Index)
@@ -69,7 +70,12 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.began(d)
 	m.g.log.logger.Info("manifest installed", "group", m.g.id, "index", d.Index, "term", d.Term)
-	return m.g.store.dropInstalled(d)
+	m.g.log.reached(ManifestRestored)
+	if err := m.g.store.dropInstalled(d); err != nil {
+		return err
+	}
+	m.g.log.reached(ManifestInstalled)
+	return nil
 }
 
 // membership is a committed configuration and its index.

@@ -38,6 +38,7 @@ type Options struct {
 	OnSync       func(took time.Duration, bytes int64) // told of each WAL write and its sync; must be quick. nil: nobody asks
 	Timings      Timings
 	Logger       *slog.Logger // nil: none
+	Reached      func(Point)  // told of each step; only tests set it
 
 	test switches
 }

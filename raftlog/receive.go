@@ -184,6 +184,7 @@ func (t *transport) startInstall(r *received, q *raft.InstallSnapshotRequest) {
 		under = &installation{q: q, stream: r.body[0], r: r}
 		t.mu.install = under
 		t.mu.Unlock()
+		t.log.reached(ManifestReceived)
 		t.group.wg.Go(func() { t.prepare(under) })
 		return
 	}
@@ -244,6 +245,7 @@ func (t *transport) finishInstall(i *installation) {
 		r.reply(encodeAnswer(done, nil))
 		return
 	}
+	t.log.reached(ManifestPrepared)
 	resp, err := t.pass(q, bytes.NewReader(i.stream))
 	if errors.Is(err, errGroupClosed) {
 		r.fail(statusUnavailable, err.Error())

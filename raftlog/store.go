@@ -98,6 +98,7 @@ func (s *logStore) bootstrap(members []Member) error {
 	if err := s.wal.Set(keyTerm, term[:]); err != nil {
 		return fmt.Errorf("raftlog: group %d: bootstrap: %w", s.g.id, err)
 	}
+	s.g.log.reached(BootstrapTerm)
 	err := s.wal.Append([]wal.Record{{Index: 1, Term: 1, Kind: uint8(raft.LogConfiguration), Data: raft.EncodeConfiguration(c)}})
 	if err != nil {
 		return fmt.Errorf("raftlog: group %d: bootstrap: %w", s.g.id, err)
@@ -223,6 +224,7 @@ func (s *logStore) cutBelow(index uint64) error {
 	if err := s.wal.CutBelow(index); err != nil {
 		return s.written(err)
 	}
+	s.g.log.reached(LogCut)
 	return nil
 }
 

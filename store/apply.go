@@ -50,20 +50,24 @@ func (t *Tablet) Apply(entries []Entry) [][]byte {
 	buf := make([]byte, 0, len(entries)*resultBytes)
 	t.lockTurn()
 	before := t.mu.footprint()
-	wake, installs := false, false
+	freezes, installs := false, false
 	for i, e := range entries {
 		frozen, waiting := len(t.mu.frozen), len(t.mu.waiting)
 		r := t.apply(e)
 		at := len(buf)
 		buf = r.Append(buf)
 		results[i] = buf[at:len(buf):len(buf)]
-		wake, installs = wake || len(t.mu.frozen) != frozen, installs || len(t.mu.waiting) != waiting
+		freezes, installs = freezes || len(t.mu.frozen) != frozen, installs || len(t.mu.waiting) != waiting
 	}
 	used := t.mu.footprint()
-	wake = wake || installs || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
+	wake := freezes || installs || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
 	t.unlockTurn()
 	t.manager.budget.add(used - before)
+	if freezes {
+		t.manager.reached(FreezeApplied)
+	}
 	if installs {
+		t.manager.reached(InstallApplied)
 		t.overtake()
 	}
 	if wake {

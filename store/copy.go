@@ -112,11 +112,13 @@ func (t *Tablet) Prepare(ctx context.Context, body []byte, fetch Fetcher) error 
 			if err := t.download(ctx, fetch, name, want, path.Join(t.dir, temp)); err != nil {
 				return err
 			}
+			t.manager.reached(FileFetched)
 			t.lockDisk()
 			t.prepared[name] = want
 			t.unlockDisk()
 		}
 	}
+	t.manager.reached(Prepared)
 	return nil
 }
 
@@ -173,6 +175,7 @@ func (t *Tablet) Restore(d Durable, body []byte) error {
 		have[name] = want
 		delete(t.prepared, name)
 	}
+	t.manager.reached(RestoreRenamed)
 	if err := t.fs.SyncDir(t.dir); err != nil {
 		return fmt.Errorf("store: restore: %w", err)
 	}
@@ -187,6 +190,7 @@ func (t *Tablet) Restore(d Durable, body []byte) error {
 		return err
 	}
 	t.replace(fresh, need)
+	t.manager.reached(Restored)
 	return nil
 }
 

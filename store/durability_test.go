@@ -248,7 +248,7 @@ func TestManifestFileGrows(t *testing.T) {
 	if err := mem.MkdirAll("d"); err != nil {
 		t.Fatal(err)
 	}
-	f := &manifestFile{fs: mem, name: "d/manifest"}
+	f := &manifestFile{fs: mem, name: "d/manifest", reached: func(Point) {}}
 	m := emptyManifest(Spec{ID: 3, Schema: pairSchema()})
 	most := int64(0)
 	for i := range 3000 {

@@ -31,16 +31,25 @@ type worker struct {
 	writer *rowset.Writer
 }
 
-func (w *worker) writerFor(s *schema.Schema) (*rowset.Writer, error) {
+func (w *worker) writerFor(s *schema.Schema, written func(suffix string)) (*rowset.Writer, error) {
 	if w.schema == s {
 		return w.writer, nil
 	}
-	writer, err := rowset.NewWriter(s, rowset.Options{})
+	writer, err := rowset.NewWriter(s, rowset.Options{Written: written})
 	if err != nil {
 		return nil, err
 	}
 	w.schema, w.writer = s, writer
 	return writer, nil
+}
+
+// fileWritten is told of the files of a flush.
+func (m *Manager) fileWritten(suffix string) {
+	if suffix == rowset.ParquetSuffix {
+		m.reached(ParquetWritten)
+	} else {
+		m.reached(KeysWritten)
+	}
 }
 
 // encode writes and syncs the files of a frozen MemRowSet. What is in them follows from the log alone: rows that were
@@ -58,7 +67,7 @@ func (t *Tablet) encode(ctx context.Context, f *frozenRowSet) error {
 		f.encoded = &encoded{rowOf: rowOf}
 		return nil
 	}
-	writer, err := w.writerFor(t.schema)
+	writer, err := w.writerFor(t.schema, t.manager.fileWritten)
 	if err != nil {
 		return err
 	}
@@ -74,6 +83,7 @@ func (t *Tablet) encode(ctx context.Context, f *frozenRowSet) error {
 	if err != nil {
 		return fmt.Errorf("store: flush: %w", err)
 	}
+	t.manager.reached(FilesSynced)
 	a := added{id: f.freeze, rows: uint64(written.Rows),
 		parquet: file{written.Parquet.Size, written.Parquet.Hash}, keys: file{written.Keys.Size, written.Keys.Hash}}
 	f.encoded = &encoded{added: []added{a}, rowOf: rowOf}

@@ -48,6 +48,7 @@ func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int)
 	t.log.Info("flush installed", "job", w.freeze, "index", w.index, "rowsets", len(w.added))
 	if t.manager.options.Durable != nil {
 		t.manager.options.Durable(t.spec.ID)
+		t.manager.reached(LogReleased)
 	}
 	return nil
 }
@@ -97,11 +98,14 @@ func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suff
 		}
 		return false, err
 	}
-	return true, t.swap(f, w, fresh, disks, m, body, mine)
+	err = t.swap(f, w, fresh, disks, m, body, mine)
+	t.manager.reached(Swapped)
+	return true, err
 }
 
 // adopt renames the files to what they are from now on, and opens them with the deaths up to the Freeze.
 func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*diskRowSet, error) {
+	t.manager.reached(Renaming)
 	for i, name := range a.names() {
 		temp := path.Join(t.dir, tempName(a.id, suffix, i))
 		final := path.Join(t.dir, name)
@@ -114,9 +118,11 @@ func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*dis
 			return nil, fmt.Errorf("store: install: %w", err)
 		}
 	}
+	t.manager.reached(Renamed)
 	if err := t.fs.SyncDir(t.dir); err != nil {
 		return nil, fmt.Errorf("store: install: %w", err)
 	}
+	t.manager.reached(DirectorySynced)
 	d, err := openDisk(t.fs, t.dir, manifestRowSet{added: a})
 	if err != nil {
 		return nil, err

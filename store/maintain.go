@@ -72,6 +72,7 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 			return true, t.encode(ctx, f)
 		}
 		if s.pending[0] == f.freeze && t.leads() {
+			t.manager.reached(InstallProposing)
 			return false, t.proposeOwn(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
 		}
 	}

@@ -32,6 +32,7 @@ type ManagerOptions struct {
 	Fetch    func(ctx context.Context, id ID, name string, off int64) (io.ReadCloser, error) // from any healthy peer
 	Durable  func(id ID)                                                                     // told after each Install: the log may be cut
 	Logger   *slog.Logger
+	Reached  func(Point) // told of each step; only tests set it
 }
 
 func (o *ManagerOptions) fill() error {
@@ -150,18 +151,21 @@ func (m *Manager) Open(spec Spec) (*Tablet, error) {
 func (m *Manager) load(spec Spec) (*Tablet, error) {
 	dir, fsys := m.dirOf(spec.ID), m.options.FS
 	f, from, err := openManifest(fsys, dir)
+	if err == nil {
+		f.reached = m.reached
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := vfs.MakeDir(fsys, dir); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 		from = emptyManifest(spec)
-		f = &manifestFile{fs: fsys, name: path.Join(dir, manifestName)}
+		f = &manifestFile{fs: fsys, name: path.Join(dir, manifestName), reached: m.reached}
 		err = f.add(from.appendTo(nil), false)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := removeGarbage(fsys, dir, from.files()); err != nil {
+	if err := m.removeGarbage(dir, from.files()); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	t, err := newTablet(m, spec, dir, f, from)

@@ -35,6 +35,8 @@ type manifestFile struct {
 	size  int64
 	seq   uint64
 	first int64 // size of the file when it was replaced last
+
+	reached func(Point)
 }
 
 const (
@@ -120,7 +122,11 @@ func (f *manifestFile) add(body []byte, unsynced bool) error {
 	if f.file == nil || f.size > manifestGrowth+16*f.first {
 		return f.replace(record)
 	}
+	f.reached(ManifestAppending)
 	_, err := f.file.WriteAt(record, f.size)
+	if err == nil {
+		f.reached(ManifestAppended)
+	}
 	if err == nil && !unsynced {
 		err = f.file.Sync()
 	}
@@ -129,6 +135,7 @@ func (f *manifestFile) add(body []byte, unsynced bool) error {
 	}
 	f.size += int64(len(record))
 	f.seq++
+	f.reached(ManifestSynced)
 	return nil
 }
 

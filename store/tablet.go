@@ -218,7 +218,8 @@ func emptyManifest(spec Spec) *manifest {
 }
 
 // removeGarbage deletes every file of the tablet's directory that keep does not name.
-func removeGarbage(fsys vfs.FS, dir string, keep map[string]file) error {
+func (m *Manager) removeGarbage(dir string, keep map[string]file) error {
+	fsys := m.options.FS
 	names, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -227,6 +228,7 @@ func removeGarbage(fsys vfs.FS, dir string, keep map[string]file) error {
 		if _, ok := keep[name]; ok || name == manifestName {
 			continue
 		}
+		m.reached(GarbageFound)
 		if err := fsys.Remove(path.Join(dir, name)); err != nil {
 			return fmt.Errorf("store: garbage: %w", err)
 		}

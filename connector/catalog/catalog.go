@@ -27,6 +27,7 @@ type Options struct {
 	SaveBytes   int64         // or so many bytes of entries; 0 means 4 MiB
 	SaveAge     time.Duration // or after this time, so that the log can be cut; 0 means 30s
 	Logger      *slog.Logger  // nil means slog.Default
+	Reached     func(Point)   // told of each step; only tests set it
 }
 
 func (o *Options) validate() error {
@@ -292,9 +293,11 @@ func (c *Catalog) Save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.options.reached(Saving)
 	if err := vfs.ReplaceFile(c.options.FS, c.file, data); err != nil {
 		return fmt.Errorf("catalog: file %s: %w", c.file, err)
 	}
+	c.options.reached(Saved)
 	c.mu.Lock()
 	c.mu.durable, c.mu.manifest = now.durable, data
 	c.mu.entries -= entries

@@ -192,13 +192,18 @@ func (w *WAL) tidyOnce() (more bool, err error) {
 
 func (w *WAL) tidyUp(s *slot, keep bool) error {
 	if !keep {
+		w.opts.reached(SegmentRemoving)
 		err := s.close()
 		return errors.Join(err, w.fs.Remove(path.Join(w.dir, s.name)))
 	}
+	w.opts.reached(SegmentFilling)
 	err := w.fill(s)
 	if err != nil && err != ErrClosed {
 		// A file of which a sync failed is not worth a second try.
 		return errors.Join(err, s.close(), w.fs.Remove(path.Join(w.dir, s.name)))
+	}
+	if err == nil {
+		w.opts.reached(SegmentRecycled)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -274,6 +274,7 @@ func (w *WAL) store() (int64, error) {
 			return 0, err
 		}
 		seg = w.writer.segment
+		w.opts.reached(SegmentBegun)
 	}
 	start := seg.end - int64(len(prefix))
 	iov := d.encode(seg, &drainHeader{
@@ -289,6 +290,9 @@ func (w *WAL) store() (int64, error) {
 	if err == nil && int64(n) != want {
 		err = io.ErrShortWrite
 	}
+	if err == nil {
+		w.opts.reached(Written)
+	}
 	if err == nil && !w.opts.PageCache {
 		err = seg.slot.direct.Sync()
 	}
@@ -299,6 +303,7 @@ func (w *WAL) store() (int64, error) {
 		return 0, fmt.Errorf("wal: write %s at %d: %w", seg.slot.name, start, err)
 	}
 	seg.slot.size = max(seg.slot.size, start+want)
+	w.opts.reached(Synced)
 	w.writer.sequence++
 	if begin {
 		signal(w.tidy) // only now: what it prepares would compete with this write

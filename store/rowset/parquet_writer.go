@@ -35,10 +35,11 @@ type Pair struct{ Key, Value string }
 // Options shape what is written. The zero value is right for DiskRowSets; replicas must agree on all of it.
 type Options struct {
 	Level      Level
-	GroupRows  int    // rows of a row group at most; 0 means 500,000
-	GroupBytes int64  // bytes of rows, before encoding, that a Stream keeps for a row group; 0 means 128 MiB
-	SHA256     bool   // compute FileInfo.SHA256 too
-	Footer     []Pair // keys must begin with "nyala."
+	GroupRows  int                 // rows of a row group at most; 0 means 500,000
+	GroupBytes int64               // bytes of rows, before encoding, that a Stream keeps for a row group; 0 means 128 MiB
+	SHA256     bool                // compute FileInfo.SHA256 too
+	Footer     []Pair              // keys must begin with "nyala."
+	Written    func(suffix string) // told when a Writer has handed a file's bytes to the file system; nil: nobody asks
 }
 
 const (

@@ -115,6 +115,12 @@ func (r *Rows) check() error {
 	return checkRefs(r.Batches, r.Refs)
 }
 
+func (o *Options) written(suffix string) {
+	if o.Written != nil {
+		o.Written(suffix)
+	}
+}
+
 func (w *Writer) write(out *Written, rows *Rows) (err error) {
 	p := w.parquet
 	p.begin(out.files[0], w.options.SHA256)
@@ -129,7 +135,11 @@ func (w *Writer) write(out *Written, rows *Rows) (err error) {
 	if out.Parquet, err = p.end(); err != nil {
 		return err
 	}
+	w.options.written(ParquetSuffix)
 	out.Keys, err = w.keys.write(out.files[1], rows, out.Parquet, tail, p.sums)
+	if err == nil {
+		w.options.written(KeysSuffix)
+	}
 	return err
 }
 
