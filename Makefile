@@ -13,7 +13,7 @@ RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka test-foreign kafka soak race bench lint cross clean
+.PHONY: help build demo test test-kafka test-foreign kafka soak mistakes race bench lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,12 @@ test-foreign: ## pyarrow and DuckDB read what was written and agree with the mod
 kafka: ## a real Kafka with a topic app-events until Ctrl-C; prints its address
 	$(GO) run ./test/kafka/serve -topic app-events
 
-soak: ## whole clusters under faults, SEEDS=1000 of them, FROM=1 on, and each rule broken on purpose; a failure prints its seed
-	$(GO) test -tags invariants ./connector -run '^TestSimulation' -count 1 -timeout 0 -sim.seed $(FROM) -sim.seeds $(SEEDS) -sim.all
+soak: ## whole clusters under faults, SEEDS=1000 of them, FROM=1 on, all processors; a seed that fails is printed, with how to run it again
+	$(GO) test -c -tags invariants -o $(BIN)/connector.test ./connector
+	cd connector && $(BIN)/connector.test -test.run '^TestSimulation$$' -test.timeout 0 -sim.seed $(FROM) -sim.seeds $(SEEDS)
+
+mistakes: ## each rule broken on purpose, also those that take hundreds of seeds to be seen
+	$(GO) test -tags invariants ./connector -run '^TestSimulationFindsMistakes$$' -count 1 -timeout 0 -v -sim.all
 
 race: ## the short tests of all rooms with goroutines, under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)

@@ -403,7 +403,7 @@ func (s *simulation) compareReplicas() {
 			}
 		}
 	}
-	time.Sleep(30 * time.Second) // two FlushAges: everything is in files
+	time.Sleep(2*s.flush.Age + 3*time.Second) // everything is in files
 	status := s.awaitCalm("n1")
 	s.checkMembers()
 	compared := 0

@@ -169,7 +169,8 @@ func (s *simulation) producer() *kgo.Client {
 	if s.client == nil {
 		var err error
 		s.client, err = kgo.NewClient(kgo.SeedBrokers(s.broker.ListenAddrs()...), kgo.Dialer(s.kafka.DialContext),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<10), kgo.MetadataMinAge(100*time.Millisecond))
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<10), kgo.MetadataMinAge(100*time.Millisecond),
+			kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics())
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -181,7 +182,8 @@ func (s *simulation) transactional() *kgo.Client {
 	if s.transactor == nil {
 		var err error
 		s.transactor, err = kgo.NewClient(kgo.SeedBrokers(s.broker.ListenAddrs()...), kgo.Dialer(s.kafka.DialContext),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("sim"), kgo.MetadataMinAge(100*time.Millisecond))
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("sim"), kgo.MetadataMinAge(100*time.Millisecond),
+			kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics())
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -16,12 +16,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"nyala/offsets"
-	"nyala/raftlog"
 )
 
 var (
 	simSeed   = flag.Uint64("sim.seed", 0, "run the simulation of this seed only, or from it on")
-	simSeeds  = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 50, or 4 with -short, or 1 with -sim.seed")
+	simSeeds  = flag.Int("sim.seeds", 0, "how many seeds to simulate; 0 means 300, or 4 with -short, or 1 with -sim.seed")
 	simDump   = flag.String("sim.dump", "", "write all goroutines to this file when a seed fails: for what is stuck")
 	simAll    = flag.Bool("sim.all", false, "also make the mistakes that take a hundred seeds to be seen")
 	simBroken = flag.Int("sim.mistake", 0, "the rule that is broken on purpose")
@@ -30,7 +29,7 @@ var (
 // TestSimulation runs whole clusters under faults, a seed each, while records come in: see the table of
 // faults, the streams, and the oracles. A failing seed prints itself and what was done, and is run again with -sim.seed.
 func TestSimulation(t *testing.T) {
-	first, count := uint64(1), 50
+	first, count := uint64(1), 300
 	if testing.Short() {
 		count = 4
 	}
@@ -39,6 +38,10 @@ func TestSimulation(t *testing.T) {
 	}
 	if *simSeeds != 0 {
 		count = *simSeeds
+	}
+	if count > seedsInside && !*simInside && *simBroken == 0 {
+		spread(t, first, count)
+		return
 	}
 	for seed := first; seed < first+uint64(count); seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
@@ -78,9 +81,10 @@ func newSimulation(t *testing.T, seed uint64, broken mistake) *simulation {
 	}
 	s.broken = broken
 	s.flush = FlushOptions{Bytes: 4 << 10 << (2 * s.rng.IntN(3)), Age: []time.Duration{time.Second, 3 * time.Second, 10 * time.Second}[s.rng.IntN(3)]}
+	s.timings.Heartbeat = time.Second // half of the cost of idle groups
 	s.segment = []int64{0, 256 << 10}[s.rng.IntN(2)]
 	if s.rng.IntN(2) == 0 { // those who lag are sent files, not the log
-		s.timings = raftlog.Timings{Retain: time.Second, PinGrace: time.Second}
+		s.timings.Retain, s.timings.PinGrace = time.Second, time.Second
 	}
 	for _, f := range faults { // each seed has about half of them, so that some meet undisturbed by the others
 		if s.rng.IntN(2) == 0 {
@@ -116,7 +120,7 @@ func simulate(t *testing.T, seed uint64, broken mistake) {
 // end takes apart what a failure has left, or the bubble's end would hide it.
 func (s *simulation) end() {
 	s.note("end")
-	if testing.Verbose() || s.t.Failed() {
+	if testing.Verbose() && !*simInside || s.t.Failed() {
 		s.t.Logf("seed %d:\n%s", s.seed, strings.Join(s.trace, "\n"))
 	}
 	if !s.t.Failed() {

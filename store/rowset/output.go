@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"sync"
 	"unsafe"
 
 	"nyala/store/vfs"
@@ -20,7 +21,7 @@ type FileInfo struct {
 // is aligned to a disk's sectors, and hashes each block while it is in the cache.
 type output struct {
 	file   vfs.File
-	block  []byte
+	block  []byte // nil between finish and the next reset
 	off    int64 // of the block's first byte
 	hasher *Hasher
 	sha    hash.Hash // nil: not asked for
@@ -29,13 +30,19 @@ type output struct {
 
 const sectorBytes = 4096
 
-func newOutput() *output {
+// blocks are shared by all outputs: a writer is kept for each schema and worker, and writes now and then.
+var blocks = sync.Pool{New: func() any {
 	raw := make([]byte, hashBlock+sectorBytes)
 	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(raw)))) & (sectorBytes - 1)
-	return &output{block: raw[skip : skip : skip+hashBlock], hasher: NewHasher()}
-}
+	return (*[hashBlock]byte)(raw[skip:])
+}}
+
+func newOutput() *output { return &output{hasher: NewHasher()} }
 
 func (o *output) reset(f vfs.File, withSHA bool) {
+	if o.block == nil {
+		o.block = blocks.Get().(*[hashBlock]byte)[:]
+	}
 	o.file, o.block, o.off, o.err, o.sha = f, o.block[:0], 0, nil, nil
 	o.hasher.Reset()
 	if withSHA {
@@ -77,6 +84,8 @@ func (o *output) flush() {
 // finish writes what is left; the file is neither synced nor closed.
 func (o *output) finish() (FileInfo, error) {
 	o.flush()
+	blocks.Put((*[hashBlock]byte)(o.block[:hashBlock]))
+	o.block = nil
 	if o.err != nil {
 		return FileInfo{}, o.err
 	}
