@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,7 +118,7 @@ func (r *runner) run(from, to uint64) (next uint64) {
 		r.t.Error(err)
 		return to
 	}
-	next = r.read(cmd, pipe, from, to)
+	next = r.read(cmd, pipe, from)
 	_ = cmd.Wait() // what failed is in its output
 	r.mu.Lock()
 	r.mu.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
@@ -127,35 +126,39 @@ func (r *runner) run(from, to uint64) (next uint64) {
 	return next
 }
 
-var seedEnds = regexp.MustCompile(`^\s*--- (PASS|FAIL): TestSimulation/seed=(\d+) `)
+var (
+	seedBegins = regexp.MustCompile(`^=== RUN   TestSimulation/seed=(\d+)`)
+	seedPasses = regexp.MustCompile(`(?m)^\s*--- PASS: TestSimulation/seed=`)
+)
 
-// read follows what a process says. A process that says nothing for long is asked where it is, which ends it.
-func (r *runner) read(cmd *exec.Cmd, out io.Reader, from, to uint64) (next uint64) {
+// read follows what a process says, seed by seed; what a panic says comes behind the verdict on its seed. A process that
+// says nothing for long is asked where it is, which ends it.
+func (r *runner) read(cmd *exec.Cmd, out io.Reader, from uint64) (next uint64) {
 	watchdog := time.AfterFunc(seedPatience, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
 	defer watchdog.Stop()
-	var said []string
+	var said strings.Builder
+	next = from
 	lines := bufio.NewReader(out)
-	for next = from; ; {
+	for {
 		line, err := lines.ReadString('\n')
-		if err != nil {
-			break
-		}
 		watchdog.Reset(seedPatience)
-		said = append(said, line)
-		if m := seedEnds.FindStringSubmatch(line); m != nil {
-			seed, _ := strconv.ParseUint(m[2], 10, 64)
-			r.ended(seed, m[1] == "PASS", said)
-			next, said = seed+1, nil
+		m := seedBegins.FindStringSubmatch(line)
+		if said.Len() > 0 && (m != nil || err != nil) {
+			r.ended(next, said.String())
+			said.Reset()
+			next++
+		}
+		if m != nil || said.Len() > 0 {
+			said.WriteString(line)
+		}
+		if err != nil {
+			return next
 		}
 	}
-	if next < to { // a panic, or a kill
-		r.ended(next, false, said)
-		next++
-	}
-	return next
 }
 
-func (r *runner) ended(seed uint64, passed bool, said []string) {
+func (r *runner) ended(seed uint64, said string) {
+	passed := seedPasses.MatchString(said)
 	r.mu.Lock()
 	r.mu.done++
 	if !passed {
@@ -165,8 +168,7 @@ func (r *runner) ended(seed uint64, passed bool, said []string) {
 	if passed {
 		return
 	}
-	said = said[max(0, len(said)-400):]
-	text := fmt.Sprintf("seed %d failed; again: go test -tags invariants -run '^TestSimulation$' ./connector -sim.seed %d\n%s", seed, seed, strings.Join(said, ""))
-	fmt.Fprintln(os.Stderr, text) // now, for whoever is watching
+	fmt.Fprintf(os.Stderr, "seed %d failed; again: go test -tags invariants -run '^TestSimulation$' ./connector -sim.seed %d\n%s\n",
+		seed, seed, said[:min(len(said), 40_000)]) // now, for whoever is watching
 	r.t.Errorf("seed %d failed, see above", seed)
 }

@@ -22,7 +22,7 @@ type FileInfo struct {
 type output struct {
 	file   vfs.File
 	block  []byte // nil between finish and the next reset
-	off    int64 // of the block's first byte
+	off    int64  // of the block's first byte
 	hasher *Hasher
 	sha    hash.Hash // nil: not asked for
 	err    error
