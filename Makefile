@@ -7,13 +7,17 @@ GO       ?= go
 ARGS     ?=
 SEEDS    ?= 1000
 FROM     ?= 1
+# Of make chaos; seed 0 means that one is chosen.
+SEED     ?= 0
+EVENTS   ?= 2000000
+ROUNDS   ?= 1
 PACKAGES ?= ./...
 # Where goroutines share memory. The tests are asked to be -short: the detector makes them ten times slower.
 RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka test-foreign kafka soak mistakes race bench lint cross clean
+.PHONY: help build demo test test-kafka chaos test-foreign kafka soak mistakes race bench lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +34,10 @@ test: ## vet, and all tests that need Go only
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
 	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
+
+chaos: ## the long form of test-kafka: every fault, in the order of SEED; EVENTS=2000000, ROUNDS=1; prints what it does
+	$(GO) test -tags invariants,kafka -timeout 0 -count 1 -v -run 'ExactlyOnce|Retention' ./test/acceptance \
+		-chaos -chaos.seed $(SEED) -chaos.events $(EVENTS) -chaos.rounds $(ROUNDS)
 
 test-foreign: ## pyarrow and DuckDB read what was written and agree with the model; needs python3 with venv
 	$(GO) test -tags foreign -run ForeignReaders -count 1 -timeout 15m ./store/rowset

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"nyala/connector/child"
 	"nyala/ingest/broker"
 )
 
@@ -29,7 +30,7 @@ type node struct {
 
 	mu struct {
 		sync.Mutex
-		process *process
+		process *child.Process
 		started time.Time
 		killed  bool // by us: its end is no surprise
 	}
@@ -82,7 +83,7 @@ func prepare(dir string) (c *cluster, err error) {
 		c.kafka.Close()
 		return nil, fmt.Errorf("demo: %w", err)
 	}
-	if !guarded {
+	if !child.Guarded {
 		c.guard, err = startGuard(c.program)
 	}
 	return c, err
@@ -160,19 +161,19 @@ connectors:
 
 // start starts a node's process.
 func (c *cluster) start(n *node) error {
-	p, err := startProcess(c.program, []string{"run", "--config", c.config, "--node", n.id}, n.log)
+	p, err := child.StartLogged(n.log, c.program, "run", "--config", c.config, "--node", n.id)
 	if err != nil {
-		return err
+		return fmt.Errorf("demo: starting node %s: %w", n.id, err)
 	}
-	if err := c.guard.watch(p.cmd.Process.Pid, true); err != nil {
-		p.kill()
+	if err := c.guard.watch(p.PID(), true); err != nil {
+		p.Kill()
 		return err
 	}
 	n.mu.Lock()
 	n.mu.process, n.mu.started, n.mu.killed = p, time.Now(), false
 	n.mu.Unlock()
 	go func() { // ends with the process, which close ends
-		<-p.done
+		_ = p.Wait()
 		n.mu.Lock()
 		surprise := n.mu.process == p && !n.mu.killed
 		n.mu.Unlock()
@@ -191,7 +192,7 @@ func (n *node) lived() time.Duration {
 }
 
 // end takes a node's process from it, so that its end is no surprise.
-func (n *node) end() *process {
+func (n *node) end() *child.Process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.mu.process
@@ -202,8 +203,8 @@ func (n *node) end() *process {
 // kill ends a node's process by SIGKILL.
 func (c *cluster) kill(n *node) error {
 	p := n.end()
-	p.kill()
-	return c.guard.watch(p.cmd.Process.Pid, false)
+	p.Kill()
+	return c.guard.watch(p.PID(), false)
 }
 
 // stop ends all nodes at once: gracefully if limit is not 0.
@@ -212,14 +213,14 @@ func (c *cluster) stop(limit time.Duration) error {
 	errs := make([]error, len(c.nodes))
 	for i, n := range c.nodes {
 		p := n.end()
-		if p == nil || p.ended() {
+		if p == nil || p.Ended() {
 			continue
 		}
 		wg.Go(func() {
 			if limit == 0 {
-				p.kill()
-			} else if err := p.stop(limit); err != nil {
-				errs[i] = fmt.Errorf("node %s: %w", n.id, err)
+				p.Kill()
+			} else if err := p.Stop(limit); err != nil {
+				errs[i] = fmt.Errorf("demo: node %s: %w", n.id, err)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"bytes"
-	"fmt"
 	"maps"
 	"math"
 	"net"
@@ -263,35 +262,5 @@ func TestRefusedStartShowsTheLog(t *testing.T) {
 	}
 	if text := out.String(); !strings.Contains(text, "the end of ") || !strings.Contains(text, "run") {
 		t.Errorf("its log is not shown: %s", text)
-	}
-}
-
-// TestProcessIsKilled starts a shell with a child, and kills both.
-func TestProcessIsKilled(t *testing.T) {
-	log := filepath.Join(t.TempDir(), "log")
-	p, err := startProcess("/bin/sh", []string{"-c", "sleep 1000 & echo $!; wait"}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	child := 0
-	for begin := time.Now(); child == 0; {
-		child, _ = strconv.Atoi(strings.TrimSpace(tail(log)))
-		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("log: %s", tail(log))
-		}
-	}
-	p.kill()
-	if !p.ended() || cause(p.err) != "killed by killed" {
-		t.Errorf("ended %v: %s", p.ended(), cause(p.err))
-	}
-	// The child ends by itself, for the same signal, and may stay as a zombie that nobody waits for.
-	for begin := time.Now(); ; {
-		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
-		if err != nil || bytes.Contains(state, []byte(") Z ")) {
-			break
-		}
-		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("its child lives: %s", state)
-		}
 	}
 }

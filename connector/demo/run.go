@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"nyala/connector/api"
+	"nyala/connector/child"
 	"nyala/ingest/broker"
 )
 
@@ -246,9 +247,9 @@ func (d *demo) tablets() string {
 // died is the error of a node that ended by itself.
 func (d *demo) died(n *node) error {
 	n.mu.Lock()
-	err := n.mu.process.err
+	p := n.mu.process
 	n.mu.Unlock()
-	return d.failed(fmt.Errorf("demo: node %s ended by itself: %s", n.id, cause(err)), n)
+	return d.failed(fmt.Errorf("demo: node %s ended by itself: %s", n.id, child.Cause(p.Wait())), n)
 }
 
 // lifeMin is how long a node must have lived to be started again after it ended by itself.
@@ -280,11 +281,14 @@ func (d *demo) revive(ctx context.Context, abort context.CancelCauseFunc) {
 	}
 }
 
+// tailLines is how much of a log is shown.
+const tailLines = 12
+
 // failed shows the ends of logs before an error.
 func (d *demo) failed(err error, show ...*node) error {
 	d.screen.clear()
 	for _, n := range show {
-		d.screen.say("%s\n%s\n", d.screen.in(red, "the end of "+n.log), tail(n.log))
+		d.screen.say("%s\n%s\n", d.screen.in(red, "the end of "+n.log), child.Tail(n.log, tailLines))
 	}
 	return err
 }

@@ -9,12 +9,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"nyala/connector/child"
 	"nyala/ingest/broker"
 )
 
@@ -141,46 +142,36 @@ func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.
 // brokerProcess is the other end of it.
 type brokerProcess struct {
 	address string
-	cmd     *exec.Cmd
+	process *child.Process
 	in      io.WriteCloser
 	out     *json.Decoder
-	ended   chan error
 }
 
-// startBroker starts this program again as a broker. Its goroutine stays on one thread, since Linux ends the
-// process when the thread that started it ends.
+// startBroker starts this program again as a broker. Where no kernel ends it with us, it ends because its standard input does.
 func startBroker(partitions int) (*brokerProcess, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("perf: which program is this: %w", err)
 	}
-	b := &brokerProcess{cmd: exec.Command(program, "perf", "broker"), ended: make(chan error, 1)}
-	b.cmd.Stderr, b.cmd.SysProcAttr = os.Stderr, endsWithUs()
+	b := &brokerProcess{}
+	cmd := exec.Command(program, "perf", "broker")
+	cmd.Stderr = os.Stderr
 	var out io.ReadCloser
-	b.in, err = b.cmd.StdinPipe()
+	b.in, err = cmd.StdinPipe()
 	if err == nil {
-		out, err = b.cmd.StdoutPipe()
+		out, err = cmd.StdoutPipe()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("perf: broker: %w", err)
 	}
 	b.out = json.NewDecoder(bufio.NewReader(out))
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := b.cmd.Start()
-		started <- err
-		if err == nil {
-			_, err = b.cmd.Process.Wait()
-		}
-		b.ended <- err
-	}()
-	if err := <-started; err != nil {
+	if b.process, err = child.Start(cmd); err != nil {
 		return nil, fmt.Errorf("perf: broker: %w", err)
 	}
 	a, err := b.ask(request{Partitions: partitions}, nil)
 	if err != nil {
-		return nil, errors.Join(err, b.close())
+		b.close()
+		return nil, err
 	}
 	b.address = strings.Split(a.Address, ",")[0]
 	return b, nil
@@ -208,11 +199,11 @@ func (b *brokerProcess) ask(r request, progress func(done int64)) (answer, error
 	}
 }
 
-// kill ends the process at once; an error means that it has ended already.
-func (b *brokerProcess) kill() { _ = b.cmd.Process.Kill() }
+// kill ends the process at once.
+func (b *brokerProcess) kill() { b.process.Signal(syscall.SIGKILL) }
 
 // close ends the process and waits for it.
-func (b *brokerProcess) close() error {
+func (b *brokerProcess) close() {
 	_ = b.in.Close() // it may have ended already
-	return <-b.ended
+	<-b.process.Done()
 }

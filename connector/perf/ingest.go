@@ -43,7 +43,7 @@ func ingest(ctx context.Context, o options, p *progress) (r *report, err error) 
 	if m.broker, err = startBroker(o.partitions); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.broker.close()) }()
+	defer m.broker.close()
 	// What waits for the broker's process ends with it, too.
 	defer context.AfterFunc(ctx, m.broker.kill)()
 	if o.warmup == 0 { // else the warm-up's records come first

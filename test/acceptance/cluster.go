@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,14 @@ import (
 	"time"
 
 	"nyala/connector/api"
+	"nyala/connector/child"
+)
+
+const (
+	tailLines = 15
+	askAgain  = 200 * time.Millisecond // between two questions whether something has come true
+	askLimit  = 3 * time.Second        // a node that is frozen does not answer
+	stopLimit = 45 * time.Second       // a node ends within 30 s of SIGTERM by itself
 )
 
 // Config is the configuration of the tests: the README's table, three nodes, and the offsets as columns.
@@ -57,15 +67,16 @@ type Cluster struct {
 	Dir    string
 	Config string
 	Nodes  []*Process
+	http   *http.Client
 }
 
 // Process is one node. It may be running or not.
 type Process struct {
 	ID, HTTP, Data string
+	Log            string // the file of its words, of all its lives
 	cluster        *Cluster
-	cmd            *exec.Cmd
-	log            *os.File
-	done           chan struct{} // closed when cmd has ended
+	life           *child.Process // nil when it was stopped or killed
+	frozen         bool           // by SIGSTOP
 }
 
 // New writes the configuration of n nodes on free ports; none of them is started.
@@ -74,16 +85,37 @@ func New(binary, dir, broker string, n int) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{Binary: binary, Dir: dir, Config: filepath.Join(dir, "nyala.yaml")}
+	c := &Cluster{Binary: binary, Dir: dir, Config: filepath.Join(dir, "nyala.yaml"), http: &http.Client{Timeout: askLimit, Transport: &http.Transport{DisableKeepAlives: true}}}
 	var list strings.Builder
 	for i := range n {
 		p := &Process{ID: fmt.Sprintf("n%d", i+1), HTTP: ports[2*i+1], cluster: c}
-		p.Data = filepath.Join(dir, "data", p.ID)
+		p.Data, p.Log = filepath.Join(dir, "data", p.ID), filepath.Join(dir, p.ID+".log")
 		fmt.Fprintf(&list, "    - {id: %s, peer: '%s', http: '%s', data: '%s'}\n", p.ID, ports[2*i], p.HTTP, p.Data)
 		c.Nodes = append(c.Nodes, p)
 	}
 	text := fmt.Sprintf(Config, min(n, 3), list.String(), broker)
 	return c, os.WriteFile(c.Config, []byte(text), 0o644)
+}
+
+// Append adds lines to the configuration, which end the connector's; nodes see them at their next start.
+func (c *Cluster) Append(lines string) error {
+	text, err := os.ReadFile(c.Config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.Config, append(text, lines...), 0o644)
+}
+
+// Replace changes the configuration in one place; nodes see it at their next start.
+func (c *Cluster) Replace(old, new string) error {
+	text, err := os.ReadFile(c.Config)
+	if err != nil {
+		return err
+	}
+	if n := strings.Count(string(text), old); n != 1 {
+		return fmt.Errorf("acceptance: %s has %q %d times, want once", c.Config, old, n)
+	}
+	return os.WriteFile(c.Config, []byte(strings.Replace(string(text), old, new, 1)), 0o644)
 }
 
 func freePorts(n int) ([]string, error) {
@@ -99,86 +131,108 @@ func freePorts(n int) ([]string, error) {
 	return out, nil
 }
 
-// Start runs the node; its output is appended to ID.log.
+// Start runs the node; its output is appended to its log.
 func (p *Process) Start() error {
-	var err error
-	if p.log, err = os.OpenFile(filepath.Join(p.cluster.Dir, p.ID+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
-		return err
-	}
-	p.cmd = exec.Command(p.cluster.Binary, "run", "--config", p.cluster.Config, "--node", p.ID)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = endsWithUs()
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	done := make(chan struct{})
-	p.done = done
-	cmd := p.cmd
-	go func() {
-		cmd.Wait()
-		close(done)
-	}()
-	return nil
-}
-
-// Signal sends a signal and, for one that ends the process, waits for its end.
-func (p *Process) Signal(s syscall.Signal) error {
-	if p.cmd == nil {
-		return nil
-	}
-	if err := p.cmd.Process.Signal(s); err != nil {
+	life, err := child.StartLogged(p.Log, p.cluster.Binary, "run", "--config", p.cluster.Config, "--node", p.ID)
+	if err != nil {
 		return fmt.Errorf("acceptance: %s: %w", p.ID, err)
 	}
-	if s == syscall.SIGKILL || s == syscall.SIGTERM {
-		<-p.done
-		p.log.Close()
-		p.cmd = nil
+	p.life = life
+	return nil
+}
+
+// Kill ends the node by SIGKILL.
+func (p *Process) Kill() {
+	if p.life != nil {
+		p.life.Kill()
+		p.life, p.frozen = nil, false
+	}
+}
+
+// Stop ends the node by SIGTERM; how it ended is the error.
+func (p *Process) Stop() error {
+	if p.life == nil {
+		return nil
+	}
+	err := p.life.Stop(stopLimit)
+	p.life = nil
+	if err != nil {
+		return fmt.Errorf("acceptance: %s: after SIGTERM: %s", p.ID, child.Cause(err))
 	}
 	return nil
 }
 
-// Running tells whether the process has not ended by itself.
-func (p *Process) Running() bool {
-	if p.cmd == nil {
-		return false
+// Freeze stops the node's process as a hung machine would, by SIGSTOP.
+func (p *Process) Freeze() {
+	p.life.Signal(syscall.SIGSTOP)
+	p.frozen = true
+}
+
+// Thaw lets the process go on, by SIGCONT.
+func (p *Process) Thaw() {
+	p.life.Signal(syscall.SIGCONT)
+	p.frozen = false
+}
+
+// Running tells whether the process runs, frozen or not.
+func (p *Process) Running() bool { return p.life != nil && !p.life.Ended() }
+
+// End says how a process ended that nobody ended, "" if none did.
+func (p *Process) End() string {
+	if p.life == nil || !p.life.Ended() {
+		return ""
 	}
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
+	return child.Cause(p.life.Wait())
 }
 
 // Tail is the end of the node's log.
-func (p *Process) Tail() string {
-	text, err := os.ReadFile(filepath.Join(p.cluster.Dir, p.ID+".log"))
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(string(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
-}
+func (p *Process) Tail() string { return child.Tail(p.Log, tailLines) }
 
 // Close ends every process at once.
 func (c *Cluster) Close() {
 	for _, p := range c.Nodes {
-		if p.cmd != nil {
-			_ = p.Signal(syscall.SIGKILL)
+		p.Kill()
+	}
+}
+
+// Any is a node that can be asked: the first one that runs and is not frozen; the first of all if there is none.
+func (c *Cluster) Any() int {
+	for i, p := range c.Nodes {
+		if p.Running() && !p.frozen {
+			return i
 		}
 	}
+	return 0
+}
+
+// Command is a command of the binary that asks a node.
+func (c *Cluster) Command(ctx context.Context, node int, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.Binary, args...)
+	cmd.Env = append(os.Environ(), "NYALA_SERVER="+c.Nodes[node].HTTP)
+	return cmd
 }
 
 // Run runs a command of the binary against a node and returns its stdout; the error has its stderr.
 func (c *Cluster) Run(ctx context.Context, node int, args ...string) ([]byte, error) {
 	var out, words bytes.Buffer
-	cmd := exec.CommandContext(ctx, c.Binary, args...)
-	cmd.Env = append(os.Environ(), "NYALA_SERVER="+c.Nodes[node].HTTP)
+	cmd := c.Command(ctx, node, args...)
 	cmd.Stdout, cmd.Stderr = &out, &words
 	if err := cmd.Run(); err != nil {
 		return out.Bytes(), fmt.Errorf("acceptance: nyala %s: %w: %s", strings.Join(args, " "), err, words.String())
 	}
 	return out.Bytes(), nil
+}
+
+// ExitStatus is that of a command that Run ran.
+func ExitStatus(err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
 }
 
 // Status asks a node how the cluster is; exit 3 (not healthy) is no error here.
@@ -190,16 +244,28 @@ func (c *Cluster) Status(ctx context.Context, node int) (s api.Status, err error
 	return s, json.Unmarshal(out, &s)
 }
 
-// AwaitHealthy waits until a node calls the cluster healthy.
-func (c *Cluster) AwaitHealthy(ctx context.Context, node int) (s api.Status, err error) {
+// Offsets asks a node where every source stands. It is no command, so that it can be asked often.
+func (c *Cluster) Offsets(ctx context.Context, node int) (out []api.Offset, err error) {
+	client := api.Client{Server: c.Nodes[node].HTTP, HTTP: c.http}
+	return out, client.Get(ctx, "/api/v1/offsets", nil, &out)
+}
+
+// Await asks a node that can be asked how the cluster is, until it is as wanted.
+func (c *Cluster) Await(ctx context.Context, what string, wanted func(api.Status) bool) (s api.Status, err error) {
 	for {
-		if s, err = c.Status(ctx, node); err == nil && s.Healthy {
+		node := c.Any()
+		if s, err = c.Status(ctx, node); err == nil && wanted(s) {
 			return s, nil
 		}
 		select {
 		case <-ctx.Done():
-			return s, fmt.Errorf("acceptance: not healthy: %v: %w\n%s", s.Reasons, ctx.Err(), c.Nodes[node].Tail())
-		case <-time.After(200 * time.Millisecond):
+			return s, fmt.Errorf("acceptance: not %s: %v: %w: %v\n%s", what, s.Reasons, ctx.Err(), err, c.Nodes[node].Tail())
+		case <-time.After(askAgain):
 		}
 	}
+}
+
+// AwaitHealthy waits until a node calls the cluster healthy.
+func (c *Cluster) AwaitHealthy(ctx context.Context) (s api.Status, err error) {
+	return c.Await(ctx, "healthy", func(s api.Status) bool { return s.Healthy })
 }

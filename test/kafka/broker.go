@@ -12,8 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"nyala/connector/child"
 )
 
 const (
@@ -43,7 +44,8 @@ type Broker struct {
 	libs, dir string
 	broker    int // ports
 	control   int
-	process   *process // nil when it does not run
+	process   *child.Process // nil when it does not run
+	tail      *tail          // of what the process says
 }
 
 // Start fetches Kafka if need be, formats a folder and returns when the broker answers.
@@ -106,9 +108,12 @@ func (b *Broker) Restart(ctx context.Context) error {
 	if b.process != nil {
 		return errors.New("kafka: restart of a broker that runs")
 	}
-	p, err := startProcess("java", b.java("kafka.Kafka", b.file("server.properties"))...)
+	b.tail = &tail{started: make(chan struct{})}
+	cmd := exec.Command("java", b.java("kafka.Kafka", b.file("server.properties"))...)
+	cmd.Stdout, cmd.Stderr = b.tail, b.tail
+	p, err := child.Start(cmd)
 	if err != nil {
-		return err
+		return fmt.Errorf("kafka: %w", err)
 	}
 	b.process = p
 	if err := b.await(ctx); err != nil {
@@ -122,15 +127,15 @@ func (b *Broker) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	select {
-	case <-b.process.started:
-	case <-b.process.done:
-		out := b.process.tail.String()
+	case <-b.tail.started:
+	case <-b.process.Done():
+		out := b.tail.String()
 		if strings.Contains(out, "Address already in use") {
 			return fmt.Errorf("kafka: %s: %w", b.Addr(), errPortTaken)
 		}
-		return fmt.Errorf("kafka: the broker ended before it had started: %v\n%s", b.process.err, out)
+		return fmt.Errorf("kafka: the broker ended before it had started: %s\n%s", child.Cause(b.process.Wait()), out)
 	case <-ctx.Done():
-		return fmt.Errorf("kafka: the broker has not started: %w\n%s", ctx.Err(), b.process.tail.String())
+		return fmt.Errorf("kafka: the broker has not started: %w\n%s", ctx.Err(), b.tail.String())
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", b.Addr())
 	if err != nil {
@@ -144,15 +149,12 @@ func (b *Broker) Stop() error {
 	if b.process == nil {
 		return nil
 	}
-	b.process.signal(syscall.SIGTERM)
-	select {
-	case <-b.process.done:
-		b.process = nil
-		return nil
-	case <-time.After(stopWait):
-		out := b.process.tail.String()
-		return errors.Join(fmt.Errorf("kafka: the broker did not end in %s\n%s", stopWait, out), b.Kill())
+	err := b.process.Stop(stopWait)
+	b.process = nil
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) { // a JVM that is asked to end does so with 143
+		return fmt.Errorf("kafka: broker: %w\n%s", err, b.tail)
 	}
+	return nil
 }
 
 // Kill ends the broker with SIGKILL, in the middle of whatever it does. Data stay.
@@ -160,8 +162,7 @@ func (b *Broker) Kill() error {
 	if b.process == nil {
 		return nil
 	}
-	b.process.signal(syscall.SIGKILL)
-	<-b.process.done
+	b.process.Kill()
 	b.process = nil
 	return nil
 }

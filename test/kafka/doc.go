@@ -5,6 +5,6 @@
 // remembers the hash of every event that was committed, by partition and offset: the truth that a table is compared with.
 // `go run ./test/kafka/serve` runs a broker by hand.
 //
-// A Broker has one goroutine for each life of its process. It ends with the process; Stop, Kill and Close wait for it. On Linux
+// The process of a Broker is a child (nyala/connector/child); Stop, Kill and Close wait for its end. On Linux
 // the process ends with ours, however ours ends.
 package kafka

@@ -1,12 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -35,41 +36,30 @@ func (c *Committed) Len() (n int) {
 	return n
 }
 
-// Hash is that of the record at an offset; false when no committed record is there.
-func (c *Committed) Hash(p int32, offset int64) (uint64, bool) {
+// Find is the place in Partition(p) of the record at an offset; false when no committed record is there.
+func (c *Committed) Find(p int32, offset int64) (int, bool) {
 	if int(p) >= len(c.partitions) {
 		return 0, false
 	}
-	records := c.partitions[p]
-	i, found := slices.BinarySearchFunc(records, offset, func(r Record, o int64) int { return int(min(max(r.Offset-o, -1), 1)) })
-	if !found {
-		return 0, false
-	}
-	return records[i].Hash, true
-}
-
-// CreateTopic makes a topic of one replica.
-func CreateTopic(ctx context.Context, addr, topic string, partitions int32) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
-	if err != nil {
-		return fmt.Errorf("kafka: %w", err)
-	}
-	defer client.Close()
-	if _, err := kadm.NewClient(client).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
-		return fmt.Errorf("kafka: create topic %s: %w", topic, err)
-	}
-	return nil
+	return slices.BinarySearchFunc(c.partitions[p], offset, func(r Record, o int64) int { return cmp.Compare(r.Offset, o) })
 }
 
 // Producer writes the events of a seed to a topic in transactions. Events of aborted transactions have numbers of their own, so
-// that one in a table is recognised. Not safe for concurrent use; Committed may be read between transactions.
+// that one in a table is recognised. A transaction whose end is not known, since the broker died over it or another producer has
+// fenced this one, is looked up in the topic. Not safe for concurrent use; Committed may be read between transactions.
 type Producer struct {
 	client    *kgo.Client
+	addr      string
 	topic     string
 	seed      uint64
 	next      int64 // the number of the next event
+	lookedUp  int
 	committed Committed
-	pending   struct { // of the transaction under way; the client's callbacks write, Transaction reads after its flush
+}
+
+// pending is the acknowledged records of one transaction. The client's callbacks write; they may come late.
+type pending struct {
+	mu struct {
 		sync.Mutex
 		partitions [][]Record
 		err        error
@@ -78,94 +68,158 @@ type Producer struct {
 
 // NewProducer is a producer with a transactional id made of the topic and the seed: two with the same fence each other.
 func NewProducer(addr, topic string, partitions int32, seed uint64) (*Producer, error) {
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(addr),
-		kgo.DefaultProduceTopic(topic),
-		kgo.TransactionalID(fmt.Sprintf("%s-%d", topic, seed)),
+	p := &Producer{addr: addr, topic: topic, seed: seed}
+	p.committed.partitions = make([][]Record, partitions)
+	return p, p.connect()
+}
+
+func (p *Producer) connect() (err error) {
+	p.client, err = kgo.NewClient(
+		kgo.SeedBrokers(p.addr),
+		kgo.DefaultProduceTopic(p.topic),
+		kgo.TransactionalID(fmt.Sprintf("%s-%d", p.topic, p.seed)),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.MaxBufferedRecords(100_000),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("kafka: producer: %w", err)
+		return fmt.Errorf("kafka: producer: %w", err)
 	}
-	p := &Producer{client: client, topic: topic, seed: seed}
-	p.committed.partitions = make([][]Record, partitions)
-	p.pending.partitions = make([][]Record, partitions)
-	return p, nil
+	return nil
 }
 
 // Committed is the truth so far; it grows with every committed transaction.
 func (p *Producer) Committed() *Committed { return &p.committed }
 
+// LookedUp is how many transactions had to be looked up in the topic.
+func (p *Producer) LookedUp() int { return p.lookedUp }
+
 // Close gives up the connections.
 func (p *Producer) Close() { p.client.Close() }
+
+// Grow is called after the topic was given more partitions: from now on the producer writes to all of them.
+func (p *Producer) Grow(partitions int32) error {
+	p.committed.partitions = append(p.committed.partitions, make([][]Record, int(partitions)-len(p.committed.partitions))...)
+	p.client.Close() // it does not know the new ones
+	return p.connect()
+}
+
+// Renew is called after the topic was deleted and made again: it returns the truth of the old one and goes on with the next events.
+func (p *Producer) Renew(partitions int32) (*Committed, error) {
+	old := p.committed
+	p.committed.partitions = make([][]Record, partitions)
+	p.client.Close()
+	return &old, p.connect()
+}
 
 // Produce writes transactions of `each` events until `events` more are committed; every `abortEvery`-th transaction is aborted
 // after all its events were written (0: none).
 func (p *Producer) Produce(ctx context.Context, events, each, abortEvery int) error {
 	for n := 1; events > 0; n++ {
-		size := min(each, events)
-		commit := abortEvery == 0 || n%abortEvery != 0
-		if err := p.Transaction(ctx, size, commit); err != nil {
+		committed, err := p.Transaction(ctx, min(each, events), abortEvery == 0 || n%abortEvery != 0)
+		if err != nil {
 			return err
 		}
-		if commit {
-			events -= size
-		}
+		events -= committed
 	}
 	return nil
 }
 
-// Transaction writes the next events, all of them acknowledged by the broker, and then commits or aborts.
-func (p *Producer) Transaction(ctx context.Context, events int, commit bool) error {
+// Transaction writes the next events, all of them acknowledged by the broker, and then commits or aborts. It returns how many
+// events are committed.
+func (p *Producer) Transaction(ctx context.Context, events int, commit bool) (int, error) {
+	first, before := p.next, p.committed.Len()
+	p.next += int64(events)
+	if err := p.transaction(ctx, first, commit); err != nil {
+		if looked := p.lookUp(ctx, first); looked != nil {
+			return 0, errors.Join(err, looked)
+		}
+	}
+	return p.committed.Len() - before, nil
+}
+
+// transaction writes the events from first on. After an error it is not known what became of it.
+func (p *Producer) transaction(ctx context.Context, first int64, commit bool) error {
 	if err := p.client.BeginTransaction(); err != nil {
 		return fmt.Errorf("kafka: begin: %w", err)
 	}
-	for range events {
-		e := EventAt(p.seed, p.next)
-		p.next++
+	held := &pending{}
+	held.mu.partitions = make([][]Record, len(p.committed.partitions))
+	for n := first; n < p.next; n++ {
+		e := EventAt(p.seed, n)
 		p.client.Produce(ctx, &kgo.Record{
 			Value:     e.AppendJSON(make([]byte, 0, 256)),
 			Partition: int32(mix(uint64(e.ID)) % uint64(len(p.committed.partitions))),
-		}, p.acknowledged(e.Hash()))
+		}, held.acknowledged(e.Hash()))
 	}
 	if err := p.client.Flush(ctx); err != nil {
 		return fmt.Errorf("kafka: flush: %w", err)
 	}
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	if held.mu.err != nil {
+		return held.mu.err
+	}
 	if err := p.client.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
 		return fmt.Errorf("kafka: end of a transaction (commit %v): %w", commit, err)
 	}
-	return p.settle(commit)
+	if commit {
+		return p.committed.add(held.mu.partitions)
+	}
+	return nil
 }
 
-func (p *Producer) acknowledged(hash uint64) func(*kgo.Record, error) {
+func (h *pending) acknowledged(hash uint64) func(*kgo.Record, error) {
 	return func(r *kgo.Record, err error) {
-		p.pending.Lock()
-		defer p.pending.Unlock()
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		if err != nil {
-			p.pending.err = fmt.Errorf("kafka: produce to %s/%d: %w", p.topic, r.Partition, err)
+			h.mu.err = fmt.Errorf("kafka: produce to %s/%d: %w", r.Topic, r.Partition, err)
 			return
 		}
-		p.pending.partitions[r.Partition] = append(p.pending.partitions[r.Partition], Record{r.Offset, hash})
+		h.mu.partitions[r.Partition] = append(h.mu.partitions[r.Partition], Record{r.Offset, hash})
 	}
 }
 
-// settle takes the records of the transaction that ended into the truth, or forgets them.
-func (p *Producer) settle(commit bool) error {
-	p.pending.Lock()
-	defer p.pending.Unlock()
-	for i, records := range p.pending.partitions {
-		if commit && p.pending.err == nil {
-			have := p.committed.partitions[i]
-			for _, r := range records {
-				if len(have) > 0 && have[len(have)-1].Offset >= r.Offset {
-					return fmt.Errorf("kafka: %s/%d: offset %d acknowledged after %d", p.topic, i, r.Offset, have[len(have)-1].Offset)
-				}
-				have = append(have, r)
-			}
-			p.committed.partitions[i] = have
-		}
-		p.pending.partitions[i] = records[:0]
+// lookUp connects anew, which ends a transaction that is open, and takes what became of the last one out of the topic.
+func (p *Producer) lookUp(ctx context.Context, first int64) error {
+	p.lookedUp++
+	p.client.Close()
+	if err := p.connect(); err != nil {
+		return err
 	}
-	return p.pending.err
+	if _, _, err := p.client.ProducerID(ctx); err != nil {
+		return fmt.Errorf("kafka: producer: %w", err)
+	}
+	from := make([]int64, len(p.committed.partitions))
+	for i, records := range p.committed.partitions {
+		if n := len(records); n > 0 {
+			from[i] = records[n-1].Offset + 1
+		}
+	}
+	found := make([][]Record, len(from))
+	err := Read(ctx, p.addr, p.topic, p.seed, from, func(partition int32, r Record, n int64) error {
+		if n < first || n >= p.next {
+			return fmt.Errorf("kafka: %s/%d: offset %d has event %d, want one of [%d, %d)", p.topic, partition, r.Offset, n, first, p.next)
+		}
+		found[partition] = append(found[partition], r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.committed.add(found)
+}
+
+// add takes over the records of a committed transaction.
+func (c *Committed) add(partitions [][]Record) error {
+	for i, records := range partitions {
+		for _, r := range records {
+			have := c.partitions[i]
+			if n := len(have); n > 0 && have[n-1].Offset >= r.Offset {
+				return fmt.Errorf("kafka: partition %d: offset %d acknowledged after %d", i, r.Offset, have[n-1].Offset)
+			}
+			c.partitions[i] = append(have, r)
+		}
+	}
+	return nil
 }
