@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -118,7 +117,7 @@ func (r *runner) run(from, to uint64) (next uint64) {
 		r.t.Error(err)
 		return to
 	}
-	next = r.read(cmd, pipe, from)
+	next = r.read(cmd, pipe, from, to)
 	_ = cmd.Wait() // what failed is in its output
 	r.mu.Lock()
 	r.mu.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
@@ -126,39 +125,40 @@ func (r *runner) run(from, to uint64) (next uint64) {
 	return next
 }
 
-var (
-	seedBegins = regexp.MustCompile(`^=== RUN   TestSimulation/seed=(\d+)`)
-	seedPasses = regexp.MustCompile(`(?m)^\s*--- PASS: TestSimulation/seed=`)
-)
+// verdict is what a process says after each seed; go test prints its own at the end only.
+const verdict = "simulated: seed %d, passed: %t\n"
 
-// read follows what a process says, seed by seed; what a panic says comes behind the verdict on its seed. A process that
-// says nothing for long is asked where it is, which ends it.
-func (r *runner) read(cmd *exec.Cmd, out io.Reader, from uint64) (next uint64) {
+// read follows what a process says, seed by seed. One that ends without a verdict on its last seed ended by a panic; one
+// that says nothing for long is asked where it is, which ends it.
+func (r *runner) read(cmd *exec.Cmd, out io.Reader, from, to uint64) (next uint64) {
 	watchdog := time.AfterFunc(seedPatience, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
 	defer watchdog.Stop()
 	var said strings.Builder
-	next = from
 	lines := bufio.NewReader(out)
-	for {
+	for next = from; ; {
 		line, err := lines.ReadString('\n')
-		watchdog.Reset(seedPatience)
-		m := seedBegins.FindStringSubmatch(line)
-		if said.Len() > 0 && (m != nil || err != nil) {
-			r.ended(next, said.String())
-			said.Reset()
-			next++
-		}
-		if m != nil || said.Len() > 0 {
-			said.WriteString(line)
-		}
 		if err != nil {
-			return next
+			break
 		}
+		watchdog.Reset(seedPatience)
+		var seed uint64
+		var passed bool
+		if n, _ := fmt.Sscanf(line, verdict, &seed, &passed); n == 2 {
+			r.ended(seed, passed, said.String())
+			said.Reset()
+			next = seed + 1
+			continue
+		}
+		said.WriteString(line)
 	}
+	if next < to {
+		r.ended(next, false, said.String())
+		next++
+	}
+	return next
 }
 
-func (r *runner) ended(seed uint64, said string) {
-	passed := seedPasses.MatchString(said)
+func (r *runner) ended(seed uint64, passed bool, said string) {
 	r.mu.Lock()
 	r.mu.done++
 	if !passed {

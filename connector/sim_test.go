@@ -44,9 +44,12 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	for seed := first; seed < first+uint64(count); seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+		passed := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { simulate(t, seed, mistake(*simBroken)) })
 		})
+		if *simInside {
+			fmt.Printf(verdict, seed, passed)
+		}
 	}
 }
 

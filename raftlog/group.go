@@ -114,6 +114,7 @@ type Group struct {
 	stopped   chan struct{}
 	wg        sync.WaitGroup
 	cut       atomic.Bool // the housekeeper is to cut the log
+	handing   atomic.Bool // leadership is being handed over: nothing new is proposed
 	watch     watch       // only the housekeeper uses it
 	mu        struct {
 		sync.Mutex

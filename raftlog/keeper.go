@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -149,5 +150,14 @@ func (g *Group) giveUp(now time.Time, stuck raft.ServerID, match, last uint64) {
 	}
 	g.log.logger.Error("follower is stuck, leadership is given up", "group", g.id, "follower", string(stuck), "match", match, "last", last, "to", best.Node)
 	g.log.counters.transfers.Add(1)
-	g.running().LeadershipTransferToServer(best.id(), raft.ServerAddress(best.id())) // its future may never answer
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.stopping {
+		return
+	}
+	g.wg.Go(func() {
+		if err := g.TransferLeadership(context.Background(), best.Node); err != nil {
+			g.log.logger.Error("leadership could not be given up", "group", g.id, "err", err)
+		}
+	})
 }

@@ -124,6 +124,50 @@ func TestJoin(t *testing.T) {
 	})
 }
 
+// TestTransferCutShort loses the leadership in the midst of handing it over, a few times: the nodes lead again afterwards, and
+// take writes.
+func TestTransferCutShort(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.boot("n1", "n2", "n3")
+		for round := range 5 {
+			l := w.waitLeader()
+			w.writes(5)
+			time.Sleep(time.Second)
+			to := w.follower(l)
+			for _, n := range w.all() {
+				if n != l {
+					n.crash(1)
+				}
+			}
+			for range 3 {
+				w.write(l, 10*ms) // what the target lacks
+			}
+			time.Sleep(time.Duration(round) * 40 * ms)
+			if err := l.group().TransferLeadership(t.Context(), to.name); err == nil {
+				t.Errorf("round %d: leadership went to a node that cannot be reached", round)
+			}
+			if !w.until(5*time.Second, func() bool { return !l.group().IsLeader() }) {
+				t.Errorf("round %d: a leader that hears nobody leads", round)
+			}
+			for _, n := range w.all() {
+				if n != l {
+					n.up(nil)
+				}
+			}
+			w.writes(5)
+			time.Sleep(2 * time.Second)
+			if err := w.waitLeader().group().TransferLeadership(t.Context(), l.name); err != nil {
+				t.Errorf("round %d: transfer: %v", round, err)
+			}
+			if err := w.write(l, time.Second); err != nil {
+				t.Errorf("round %d: write to a leader that lost its leadership before: %v", round, err)
+			}
+		}
+		w.finish()
+	})
+}
+
 func TestCallAndFetch(t *testing.T) {
 	sim(t, func(t *testing.T) {
 		w := newWorld(t, 1)

@@ -74,7 +74,7 @@ func (g *Group) change(ctx context.Context, what string, f func(*raft.Raft, time
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout):
 		return fmt.Errorf("raftlog: group %d: %s: %w: %w", g.id, what, ErrUnavailable, err)
 	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
 		return fmt.Errorf("raftlog: group %d: %s: %w: %w", g.id, what, ErrUnknown, err)
@@ -104,6 +104,10 @@ func (g *Group) near(id raft.ServerID, lagMax uint64) error {
 
 // TransferLeadership makes the voter on another node the leader, if it is close to this one (rule 10). It returns
 // when this node has seen that leader, at the latest after Timings.Transfer.
+//
+// It does not use raft's own transfer: a leader that steps down in the midst of one waits for ever for a goroutine that has
+// ended, and refuses every write when it leads again, because it still believes in that transfer. Here the proposer
+// refuses them, for as long as this call lasts.
 func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 	r := g.running()
 	if r == nil || r.State() != raft.Leader {
@@ -124,25 +128,42 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 	if err := g.near(target.id(), transferLagMax); err != nil {
 		return err
 	}
-	// The future of a transfer may never answer: what counts is who leads.
-	r.LeadershipTransferToServer(target.id(), raft.ServerAddress(target.id()))
-	limit := min(g.log.o.Timings.Transfer, 6*g.log.o.Timings.Heartbeat) // raft gives up after two election timeouts
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+	if !g.handing.CompareAndSwap(false, true) {
+		return fmt.Errorf("raftlog: group %d: transfer to %s: another one is under way: %w", g.id, node, ErrUnavailable)
+	}
+	defer g.handing.Store(false)
+	ctx, cancel := context.WithTimeout(ctx, min(g.log.o.Timings.Transfer, 6*g.log.o.Timings.Heartbeat))
+	defer cancel()
+	err := g.waitUntil(ctx, func() bool {
+		return g.tr.progressOf(target.id(), r.CurrentTerm()).match >= r.LastIndex() || r.State() != raft.Leader
+	})
+	if err == nil && r.State() == raft.Leader {
+		err = g.tr.TimeoutNow(target.id(), raft.ServerAddress(target.id()), nil, &raft.TimeoutNowResponse{})
+	}
+	if err == nil {
+		err = g.waitUntil(ctx, func() bool {
+			_, id := r.LeaderWithID()
+			return id == target.id()
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, err)
+	}
+	return nil
+}
+
+// waitUntil waits until done, ctx or the group ends it.
+func (g *Group) waitUntil(ctx context.Context, done func() bool) error {
 	ticker := time.NewTicker(g.log.o.Timings.tick())
 	defer ticker.Stop()
-	for {
+	for !done() {
 		select {
 		case <-ticker.C:
-			if _, id := r.LeaderWithID(); id == target.id() {
-				return nil
-			}
-		case <-timer.C:
-			return fmt.Errorf("raftlog: group %d: transfer to %s: not done within %v", g.id, node, limit)
 		case <-ctx.Done():
-			return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, ctx.Err())
+			return ctx.Err()
 		case <-g.stopping:
-			return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, ErrStopped)
+			return ErrStopped
 		}
 	}
+	return nil
 }

@@ -126,6 +126,10 @@ func (g *Group) proposeOne(p *proposal) {
 		p.done(nil, fmt.Errorf("raftlog: group %d: not the leader: %w", g.id, ErrUnavailable))
 		return
 	}
+	if g.handing.Load() {
+		p.done(nil, fmt.Errorf("raftlog: group %d: leadership is being handed over: %w", g.id, ErrUnavailable))
+		return
+	}
 	if g.log.uncertain.has(p.data) {
 		p.data = bytes.Clone(p.data)
 	}
@@ -143,7 +147,7 @@ func (g *Group) complete() {
 		case err == nil:
 			result, _ := p.future.Response().([]byte)
 			p.done(result, nil)
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		case errors.Is(err, raft.ErrNotLeader):
 			p.done(nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, err))
 		default:
 			g.log.uncertain.add(p.data)
