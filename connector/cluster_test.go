@@ -40,6 +40,7 @@ type cluster struct {
 	starts uint64
 	seed   uint64
 	broken mistake
+	traps  traps
 
 	flush   FlushOptions
 	segment int64
@@ -167,10 +168,13 @@ func (c *cluster) tryStart(id string) error {
 		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
-		broken: c.broken, breakTablet: c.broken.breakTablet(),
+		broken: c.broken, breakTablet: c.broken.breakTablet(), reached: c.reachedOn(id),
 	})
 	if err == nil {
 		c.nodes[id] = n
+	} else if left := c.sprung(id); left != nil { // its power was cut meanwhile
+		c.disks[id] = newDisk(left)
+		return c.tryStart(id)
 	}
 	return err
 }
@@ -184,7 +188,11 @@ func (c *cluster) startAll() {
 // kill cuts a node's power: survive is the share of unsynced bytes that reach its disk.
 func (c *cluster) kill(id string, survive float64) {
 	old := c.disks[id]
-	c.disks[id] = newDisk(old.Crash(c.rng, survive))
+	left := c.sprung(id)
+	if left == nil {
+		left = old.Crash(c.rng, survive)
+	}
+	c.disks[id] = newDisk(left)
 	old.release()
 	c.net.Host(id + ":7401").Crash()
 	c.net.Host(id + ":7481").Crash()

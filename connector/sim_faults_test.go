@@ -76,6 +76,7 @@ var faults = []fault{
 	{"disk hangs", 2, (*simulation).hangDisk},
 	{"power cut", 4, (*simulation).cutPower},
 	{"wipe", 2, (*simulation).wipe},
+	{"crash at a point", 6, (*simulation).crashAtPoint},
 }
 
 var errDisk = errors.New("input/output error")

@@ -222,7 +222,9 @@ func (s *simulation) tendStopped() {
 		select {
 		case <-n.Done():
 		default:
-			continue
+			if !s.trapped(id) {
+				continue
+			}
 		}
 		s.note("%s stopped by itself", id)
 		s.kill(id, []float64{0, 0.5, 1}[s.rng.IntN(3)])
@@ -232,6 +234,7 @@ func (s *simulation) tendStopped() {
 // healAll ends all faults. Nodes whose disks failed are started again if they stopped.
 func (s *simulation) healAll() {
 	s.note("heal")
+	s.disarm()
 	s.net.SetLoss(0)
 	s.net.SetLatency(0, 2*time.Millisecond)
 	for _, id := range s.ids() {

@@ -14,8 +14,9 @@ import (
 
 // Layout is where the rows of a table live at some moment.
 type Layout struct {
-	Schema *schema.Schema
-	Ranges []RangeTablets
+	Schema   *schema.Schema
+	Decision uint32 // decision version that entries carry
+	Ranges   []RangeTablets
 }
 
 // RangeTablets is a range partition [Low, High) of the range column and its tablet per hash bucket. A table

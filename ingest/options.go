@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"nyala/ingest/decode"
 	"nyala/offsets"
 	"nyala/store/batch"
 )
@@ -66,10 +67,13 @@ type Options struct {
 	Instance string
 	Table    string
 
-	// How records become rows; the schema comes from the Router. Decisions is called once a chunk, so it must be cheap, and its
-	// result is never changed. nil means that the settings never change.
-	Settings
-	Decisions func() (*Decisions, error)
+	// How records become rows; the schema comes from the Router.
+	Fields              map[string]string
+	Add                 map[string]string
+	TimestampUnit       decode.Unit
+	RefuseUnknownFields bool // a field no column takes makes a dead letter
+	Op                  batch.Op
+	Changes             bool
 
 	Start           Start
 	OutOfRange      OutOfRange

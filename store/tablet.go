@@ -29,8 +29,7 @@ type Spec struct {
 	RangeLow  int64 // of the range column, if HasRange: [RangeLow, RangeHigh)
 	RangeHigh int64
 	HasRange  bool
-	History   time.Duration   // how far back reads may look
-	Fences    []offsets.Fence // older decisions that were no longer taken when the tablet was made
+	History   time.Duration // how far back reads may look
 }
 
 // Entry is a committed log entry. The tablet keeps Data for as long as its rows are in memory.
@@ -100,6 +99,7 @@ type state struct {
 	term      uint64
 	last      Timestamp
 	horizon   Timestamp // reads below are refused
+	decision  uint32
 	members   []byte
 	membersAt uint64
 
@@ -196,7 +196,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 	}
 	s := &state{
 		mem: newMemRowSet(t.schema, 0, nil), ledger: m.ledger.Clone(), applied: m.durable.Index, term: m.durable.Term,
-		last: m.timestamp, horizon: m.horizon, members: m.durable.Members, membersAt: m.durable.MembersIndex,
+		last: m.timestamp, horizon: m.horizon, decision: m.decision, members: m.durable.Members, membersAt: m.durable.MembersIndex,
 		lastFreeze: m.durable.Index, installed: m.installed, durable: m.durable, body: m.appendTo(nil),
 	}
 	for _, r := range m.rowsets {
@@ -214,11 +214,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 
 // emptyManifest is that of a tablet that has applied nothing.
 func emptyManifest(spec Spec) *manifest {
-	m := &manifest{tablet: uint64(spec.ID), schema: spec.Schema.Version, ledger: &offsets.Ledger{}}
-	for _, f := range spec.Fences {
-		m.ledger.Fence(f)
-	}
-	return m
+	return &manifest{tablet: uint64(spec.ID), schema: spec.Schema.Version, ledger: &offsets.Ledger{}}
 }
 
 // removeGarbage deletes every file of the tablet's directory that keep does not name.
