@@ -254,6 +254,6 @@ func (s *session) outOfRange(o *owner) {
 		s.options.Logger.Warn("offsets lost", "topic", o.topic, "partition", o.source.Partition, "first", at, "next", first)
 		s.command(command{kind: skipGap, owner: o, start: first, why: "out_of_range"})
 	default:
-		o.fail(Failed, why)
+		o.fail(Failed, fmt.Sprintf("%s; to go on at %d with a row in nyala.gaps, set on_offset_out_of_range: skip and restart this node", why, first))
 	}
 }

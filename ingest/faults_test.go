@@ -31,10 +31,10 @@ func TestOutOfRangeFail(t *testing.T) {
 		}
 		n = w.connector()
 		w.await("a failed partition", func() bool { p := n.partition(0); return p != nil && p.State == Failed })
-		if r := n.partition(0).Reason; r != "offset 100 is out of range: the log begins at 150 and ends at 200" {
+		if r := n.partition(0).Reason; r != "offset 100 is out of range: the log begins at 150 and ends at 200; to go on at 150 with a row in nyala.gaps, set on_offset_out_of_range: skip and restart this node" {
 			t.Errorf("reason: %s", r)
 		}
-		if st := n.Status(); st.State != Failed || st.Reason == "" {
+		if st := n.Status(); st.State != Failed || !strings.HasPrefix(st.Reason, "app/0: offset 100 is out of range") {
 			t.Errorf("status: %+v", st)
 		}
 		w.produce("app", 1, 0, 10)

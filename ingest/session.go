@@ -175,6 +175,9 @@ func (s *session) awaitRoom(ctx context.Context) {
 	}
 }
 
+// readRecreated is what to do about a topic that was deleted, and perhaps made again.
+const readRecreated = "to read a new one of its name, from start_from on, restart this node"
+
 func (s *session) fetched(f *kgo.Fetch) {
 	for i := range f.Topics {
 		t := &f.Topics[i]
@@ -182,7 +185,7 @@ func (s *session) fetched(f *kgo.Fetch) {
 			p := &t.Partitions[j]
 			o := s.owner(place{t.Topic, p.Partition})
 			if o != nil && t.TopicID != [16]byte{} && offsets.TopicID(t.TopicID) != o.source.Topic {
-				o.fail(TopicRecreated, fmt.Sprintf("topic %s now has the id %s, was %s", t.Topic, offsets.TopicID(t.TopicID), o.source.Topic))
+				o.fail(TopicRecreated, fmt.Sprintf("topic %s now has the id %s, was %s; %s", t.Topic, offsets.TopicID(t.TopicID), o.source.Topic, readRecreated))
 			}
 			if o == nil || o.dead.Load() {
 				recycle(p.Records)
@@ -246,7 +249,7 @@ func (s *session) fetchError(o *owner, topic string, p *kgo.FetchPartition) {
 			s.spawn(func() { s.outOfRange(o) })
 		}
 	case errors.Is(err, kerr.UnknownTopicID):
-		o.fail(TopicRecreated, fmt.Sprintf("topic %s with the id %s is gone", topic, o.source.Topic))
+		o.fail(TopicRecreated, fmt.Sprintf("topic %s with the id %s is gone; %s", topic, o.source.Topic, readRecreated))
 	case errors.As(err, &tooLarge):
 		o.fail(Failed, err.Error())
 	default:

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -118,13 +119,17 @@ func (c *Connector) Status() ConnectorStatus {
 	slices.SortFunc(st.Partitions, func(a, b PartitionStatus) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	var stopped *PartitionStatus
+	var stopped *PartitionStatus // the first one
+	others := 0
 	for i := range st.Partitions {
 		p := &st.Partitions[i]
 		st.LagRecords += p.LagRecords
 		st.LagSeconds = max(st.LagSeconds, p.LagSeconds)
-		if p.State != Running && stopped == nil {
-			stopped = p
+		if p.State == Running {
+			continue
+		}
+		if others++; stopped == nil {
+			stopped, others = p, 0
 		}
 	}
 	switch {
@@ -133,7 +138,10 @@ func (c *Connector) Status() ConnectorStatus {
 	case failure != "":
 		st.State, st.Reason = Failed, failure
 	case stopped != nil:
-		st.State, st.Reason = Failed, stopped.Reason
+		st.State, st.Reason = Failed, fmt.Sprintf("%s/%d: %s", stopped.Topic, stopped.Partition, stopped.Reason)
+		if others > 0 {
+			st.Reason += fmt.Sprintf(" (and %d more partitions of this node)", others)
+		}
 	case paused:
 		st.State = Paused
 	case !started:
