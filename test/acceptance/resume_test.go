@@ -50,12 +50,14 @@ func (r *trial) watchResume(node string) func() {
 			took := r.awaitResume(wanted, killed)
 			r.resumes.mu.Lock()
 			defer r.resumes.mu.Unlock()
-			switch {
-			case took == 0:
+			if took == 0 {
 				r.resumes.mu.none++
-			case node == "":
+				return
+			}
+			r.say("all that %s read moves again %s after the kill", cmp.Or(node, "the nodes"), took.Round(10*time.Millisecond))
+			if node == "" {
 				r.resumes.mu.all = append(r.resumes.mu.all, took)
-			default:
+			} else {
 				r.resumes.mu.one = append(r.resumes.mu.one, took)
 			}
 		})
