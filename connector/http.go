@@ -43,6 +43,7 @@ func (n *Node) serveHTTP(l net.Listener) {
 	handle("GET /api/v1/tables/{table}", n.getTable)
 	handle("GET /api/v1/tables/{table}/rows", n.getRows)
 	handle("GET /api/v1/tables/{table}/snapshot", n.getSnapshot)
+	handle("GET /api/v1/tables/{table}/verify", n.getVerification)
 	handle("GET /api/v1/tablets/{tablet}", n.getTablet)
 	handle("GET /internal/v1/local", n.getLocal)
 	handle("GET /internal/v1/tablets/{tablet}/rows", n.getTabletRows)

@@ -15,6 +15,7 @@ import (
 
 	"nyala/configs"
 	"nyala/connector/catalog"
+	"nyala/connector/verify"
 	"nyala/ingest"
 	"nyala/raftlog"
 	"nyala/store"
@@ -84,6 +85,8 @@ type Node struct {
 	ended  chan struct{} // closed when the node cannot go on
 	phase  atomic.Pointer[string]
 
+	verifying atomic.Bool // a verification runs here
+
 	mu struct {
 		sync.Mutex
 		system   *raftlog.Group
@@ -136,6 +139,9 @@ func Start(o Options) (*Node, error) {
 func (n *Node) open() (err error) {
 	o := n.options
 	if n.identity, n.lock, err = openIdentity(o.FS, n.self.Data, o.Config.Cluster.Name, o.Node, o.Entropy); err != nil {
+		return err
+	}
+	if err := verify.Clean(o.FS, path.Join(n.self.Data, verifyDir)); err != nil {
 		return err
 	}
 	peers, err := o.Listen(n.self.Peer)

@@ -29,39 +29,56 @@ func (n *Node) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, s)
 }
 
-// snapshot settles a table. The checkpoints are read first: what they cover was acknowledged before,
-// so it is in every tablet's past once that has advanced. The ledgers are read last: what they do not
-// cover cannot be in. At a time in the past no checkpoint is known to hold, so nothing is claimed.
-func (n *Node) snapshot(ctx context.Context, table string, at int64) (*export.Snapshot, error) {
-	before := n.catalog.Checkpoints()
-	s := &export.Snapshot{Table: table}
-	var ids []catalog.TabletID
+// settledTable is a table as of one timestamp, with what is known of its sources then.
+type settledTable struct {
+	view      *catalog.Snapshot
+	table     *catalog.Table
+	timestamp int64
+	tablets   []catalog.TabletID
+	complete  []catalog.Checkpoint     // of all sources: what they cover is in
+	nothing   map[offsets.Source]int64 // from here on nothing of a source is in
+}
+
+// settleTable settles a table with all its tablets. The checkpoints are read first: what they cover was acknowledged before,
+// so it is in every tablet's past once that has advanced. The ledgers are read last: what they do not cover cannot be in.
+func (n *Node) settleTable(ctx context.Context, table string, at int64) (*settledTable, error) {
+	s := &settledTable{complete: n.catalog.Checkpoints(), nothing: map[offsets.Source]int64{}}
 	var err error
-	s.Timestamp, ids, err = n.settle(ctx, table, at, func(view *catalog.Snapshot, t *catalog.Table) []catalog.TabletID {
-		s.Cluster, s.Schema, s.Tablets = view.Cluster.Name, t.Schema, nil
-		var all []catalog.TabletID
+	s.timestamp, s.tablets, err = n.settle(ctx, table, at, func(view *catalog.Snapshot, t *catalog.Table) (all []catalog.TabletID) {
+		s.view, s.table = view, t
 		for _, p := range t.Partitions {
-			for _, id := range p.Tablets {
-				all = append(all, id)
-				s.Tablets = append(s.Tablets, export.Tablet{ID: uint64(id), Low: p.Low})
-			}
+			all = append(all, p.Tablets...)
 		}
 		return all
 	})
 	if err != nil {
 		return nil, err
 	}
-	nothing := map[offsets.Source]int64{}
-	for _, id := range ids {
-		ledger, err := n.ledgerOf(ctx, id, s.Timestamp)
+	for _, id := range s.tablets {
+		ledger, err := n.ledgerOf(ctx, id, s.timestamp)
 		if err != nil {
 			return nil, err
 		}
 		for _, c := range ledger {
-			nothing[c.source] = max(nothing[c.source], c.next)
+			s.nothing[c.source] = max(s.nothing[c.source], c.next)
 		}
 	}
-	s.Sources = n.exportSources(ctx, table, before, nothing, at > 0)
+	return s, nil
+}
+
+// snapshot settles a table for an export. At a time in the past no checkpoint is known to hold, so nothing is claimed.
+func (n *Node) snapshot(ctx context.Context, table string, at int64) (*export.Snapshot, error) {
+	t, err := n.settleTable(ctx, table, at)
+	if err != nil {
+		return nil, err
+	}
+	s := &export.Snapshot{Table: table, Cluster: t.view.Cluster.Name, Schema: t.table.Schema, Timestamp: t.timestamp}
+	for _, p := range t.table.Partitions {
+		for _, id := range p.Tablets {
+			s.Tablets = append(s.Tablets, export.Tablet{ID: uint64(id), Low: p.Low})
+		}
+	}
+	s.Sources = n.exportSources(ctx, table, t.complete, t.nothing, at > 0)
 	return s, nil
 }
 

@@ -66,7 +66,7 @@ majority, queryable in well under a second, stored as Parquet.`,
 		}
 	}
 	add(groupNode, p.runCommand(), p.configCommand())
-	add(groupRead, p.statusCommand(), p.scanCommand(), p.exportCommand(), p.offsetsCommand(), p.deadLettersCommand(), p.gapsCommand())
+	add(groupRead, p.statusCommand(), p.scanCommand(), p.exportCommand(), p.verifyCommand(), p.offsetsCommand(), p.deadLettersCommand(), p.gapsCommand())
 	add(groupOffline, p.checkCommand(), p.dumpCommand())
 	measure := perf.Command()
 	measure.PersistentPreRun = func(*cobra.Command, []string) { tuneScheduler(p.env) } // as `run` does

@@ -1,0 +1,117 @@
+package ingest
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"nyala/offsets"
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+// Reread is what became of some records of a source that were read again.
+type Reread struct {
+	Source  int           // position in RereadOptions.Sources
+	Span    offsets.Range // the offsets that this is about; those without a record are markers, aborted, or compacted
+	Gone    bool          // Kafka has deleted them all: retention overtook the reader
+	Records int
+	Rows    batch.Batch // of the table
+	Offsets []int64     // per row
+	Letters batch.Batch // of nyala.dead_letters: records that are no rows
+
+	chunk *rereadChunk
+}
+
+// Op is what a row does.
+func (r *Reread) Op(row int) batch.Op { return r.chunk.ops[row] }
+
+// Refused is the rows of nyala.dead_letters that rows become for which the table has no place. It is valid until the next
+// call, or visit's end.
+func (r *Reread) Refused(rows []int) batch.Batch {
+	c := r.chunk
+	c.refused.Reset()
+	for _, row := range rows {
+		appendLetter(c.refused, c.source, c.records[c.from[row]], &rangeRefused)
+	}
+	return c.refused.View()
+}
+
+// rereadChunk decides on records; its memory is used again and again.
+type rereadChunk struct {
+	options *RereadOptions
+	decider *decider
+	source  offsets.Source
+	records []*kgo.Record
+	rows    *batch.Builder
+	letters *batch.Builder
+	refused *batch.Builder
+	offsets []int64
+	from    []int32 // per row: its record
+	ops     []batch.Op
+	out     Reread
+}
+
+func (c *rereadChunk) init(o *RereadOptions) error {
+	c.options = o
+	c.rows = batch.NewBuilder(o.Schema.Columns, o.Connector.ChunkRows)
+	c.letters = batch.NewBuilder(schema.DeadLetters().Columns, 16)
+	c.refused = batch.NewBuilder(schema.DeadLetters().Columns, 16)
+	var err error
+	c.decider, err = newDecider(&o.Connector, o.Schema)
+	return err
+}
+
+// take decides on the records of s below what is wanted, and recycles all of them; next is where they are to begin.
+func (c *rereadChunk) take(s *RereadSource, at int, next int64, records []*kgo.Record, visit func(*Reread) error) error {
+	defer recycle(records)
+	for {
+		n := c.decide(s, next, records)
+		if n < 0 {
+			return fmt.Errorf("ingest: %s/%d: offset went back below %d: the partition's log was rewritten", s.Topic, s.Source.Partition, next)
+		}
+		c.out.Source = at
+		if err := visit(&c.out); err != nil {
+			return err
+		}
+		next = c.out.Span.Next
+		if records = records[n:]; len(records) == 0 || next >= s.Wanted.Next {
+			return nil
+		}
+	}
+}
+
+// decide works off a run of records and returns how many it took, -1 when their offsets do not rise.
+func (c *rereadChunk) decide(s *RereadSource, next int64, records []*kgo.Record) int {
+	c.rows.Reset()
+	c.letters.Reset()
+	c.source, c.records = s.Source, records
+	c.offsets, c.from, c.ops = c.offsets[:0], c.from[:0], c.ops[:0]
+	c.out = Reread{Span: offsets.Range{First: next}, chunk: c}
+	n, bytes := 0, int64(0)
+	for ; n < len(records) && n < c.options.Connector.ChunkRows && bytes < int64(c.options.Connector.ChunkBytes); n++ {
+		r := records[n]
+		if r.Offset < next {
+			return -1
+		}
+		if r.Offset >= s.Wanted.Next {
+			next = s.Wanted.Next
+			n = len(records)
+			break
+		}
+		bytes += recordBytes(r)
+		if next = r.Offset + 1; r.Attrs.IsControl() {
+			continue
+		}
+		c.out.Records++
+		op, why := c.decider.decide(r, c.rows)
+		if why != nil {
+			appendLetter(c.letters, s.Source, r, why)
+			continue
+		}
+		c.offsets, c.from, c.ops = append(c.offsets, r.Offset), append(c.from, int32(n)), append(c.ops, op)
+	}
+	c.out.Span.Next = next
+	c.out.Rows, c.out.Letters, c.out.Offsets = c.rows.View(), c.letters.View(), c.offsets
+	return n
+}
