@@ -5,6 +5,8 @@ package acceptance
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -16,6 +18,7 @@ import (
 const (
 	frozenFor  = 20 * time.Second // twice the group's session timeout
 	strangers  = 10
+	crashes    = 6
 	strangerIn = 2 * time.Second
 )
 
@@ -44,6 +47,54 @@ func killAll(r *trial) {
 	for _, p := range r.cluster.Nodes {
 		r.must(p.Start())
 	}
+}
+
+// crashLoop kills a node again and again while it starts.
+func crashLoop(r *trial) {
+	p := r.cluster.Nodes[r.rng.IntN(len(r.cluster.Nodes))]
+	r.say("%s is killed %d times", p.ID, crashes)
+	for range crashes {
+		p.Kill()
+		r.must(p.Start())
+		r.pause(2 * time.Second)
+	}
+}
+
+// wipe kills a node, takes its data away, and waits until it has all of it back from the others.
+func wipe(r *trial) {
+	r.await("healthy", func(s api.Status) bool { return s.Healthy })
+	p := r.cluster.Nodes[r.rng.IntN(len(r.cluster.Nodes))]
+	p.Kill()
+	r.must(os.RemoveAll(p.Data))
+	r.say("%s is killed, and its data are gone", p.ID)
+	r.must(p.Start())
+	r.await("healthy", func(s api.Status) bool { return s.Healthy })
+	r.say("%s has its replicas again", p.ID)
+}
+
+// freezeAll stops every node, as a machine does that sleeps; all of them wake up as zombies.
+func freezeAll(r *trial) {
+	r.await("healthy", func(s api.Status) bool { return s.Healthy })
+	r.pause(time.Second)
+	for _, p := range r.cluster.Nodes {
+		p.Freeze()
+	}
+	r.say("all nodes are stopped")
+	time.Sleep(frozenFor)
+	for _, p := range r.cluster.Nodes {
+		p.Thaw()
+	}
+	r.say("all nodes are woken")
+}
+
+// freezeBroker stops the broker for so long that no connection to it lives.
+func freezeBroker(r *trial) {
+	r.pause(time.Second)
+	r.broker.Freeze()
+	r.say("the broker is stopped")
+	time.Sleep(frozenFor)
+	r.broker.Thaw()
+	r.say("the broker is woken")
 }
 
 // freezeLeader stops the node that leads most tablets, and wakes it when others have long led them.
@@ -197,11 +248,17 @@ func (r *trial) loseUnread() {
 	r.say("no node runs, and records are deleted below these offsets: %v", below)
 }
 
-// recreate deletes the topic after all of it was read, and makes it again. Nodes say so, and go on with the new one when what they
-// say is done.
+// recreate deletes the topic after all of it was read, and makes it again; by chance while no node runs. Nodes that run say so, and go on
+// with the new one when what they say is done.
 func recreate(partitions int32) func(*trial) {
 	return func(r *trial) {
 		r.settle()
+		away := r.rng.IntN(2) == 0
+		if away {
+			for _, p := range r.cluster.Nodes {
+				r.must(p.Stop())
+			}
+		}
 		r.must(kafka.DeleteTopic(r.ctx, r.broker.Addr(), topic))
 		r.must(kafka.CreateTopic(r.ctx, r.broker.Addr(), topic, partitions))
 		old, err := r.producer.Renew(partitions)
@@ -209,25 +266,32 @@ func recreate(partitions int32) func(*trial) {
 		r.lives, r.partitions, r.deleted = append(r.lives, old), partitions, map[int32]int64{}
 		r.say("the topic is deleted and made again")
 		r.must(r.producer.Produce(r.ctx, 1000, 1000, 0))
-		s := r.await("saying that the topic is another one", func(s api.Status) bool {
-			for _, p := range s.Connectors[0].Partitions {
-				if p.State != "topic_recreated" {
-					return false
-				}
-			}
-			return len(s.Connectors[0].Partitions) > 0 && !s.Healthy
-		})
-		r.say("status says: %v; %s", s.Reasons, s.Connectors[0].Partitions[0].Reason)
+		if !away {
+			r.awaitRecreated()
+		}
 		for _, p := range r.cluster.Nodes {
 			r.must(p.Stop())
 			r.must(p.Start())
 		}
 		r.topicIDs = append(r.topicIDs, "")
-		s = r.await("reading the new topic", func(s api.Status) bool {
+		r.await("reading the new topic", func(s api.Status) bool {
 			if len(s.Connectors[0].Partitions) > 0 {
 				r.topicIDs[len(r.topicIDs)-1] = s.Connectors[0].Partitions[0].TopicID
 			}
 			return s.Healthy && r.reads(s)
 		})
 	}
+}
+
+// awaitRecreated waits until status says of all partitions that their topic is another one, and what to do.
+func (r *trial) awaitRecreated() {
+	s := r.await("saying that the topic is another one", func(s api.Status) bool {
+		for _, p := range s.Connectors[0].Partitions {
+			if p.State != "topic_recreated" || !strings.Contains(p.Reason, "restart this node") {
+				return false
+			}
+		}
+		return len(s.Connectors[0].Partitions) > 0 && !s.Healthy
+	})
+	r.say("status says: %v", s.Reasons)
 }

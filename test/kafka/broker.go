@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"nyala/connector/child"
@@ -166,6 +167,12 @@ func (b *Broker) Kill() error {
 	b.process = nil
 	return nil
 }
+
+// Freeze stops the broker's process, as a hung machine would; Thaw lets it go on.
+func (b *Broker) Freeze() { b.process.Signal(syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (b *Broker) Thaw() { b.process.Signal(syscall.SIGCONT) }
 
 // Close kills the broker if it runs, and removes its data unless they are in Options.Dir.
 func (b *Broker) Close() error {
