@@ -10,6 +10,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -297,7 +301,25 @@ func (r *trial) finish() {
 		}
 	}
 	r.sayResumes()
+	r.sayErrors()
 	r.say("files of %d pairs of replicas are equal, and every directory is whole; %d nodes ended by themselves", len(pairs(s)), r.deaths)
+}
+
+var logged = regexp.MustCompile(`level=ERROR msg=("[^"]*"|\S+)`)
+
+// sayErrors counts what the nodes called errors.
+func (r *trial) sayErrors() {
+	count := map[string]int{}
+	for _, p := range r.cluster.Nodes {
+		text, err := os.ReadFile(p.Log)
+		r.must(err)
+		for _, m := range logged.FindAllSubmatch(text, -1) {
+			count[string(m[1])]++
+		}
+	}
+	for _, msg := range slices.Sorted(maps.Keys(count)) {
+		r.say("nodes logged %s %d times", msg, count[msg])
+	}
 }
 
 // pairs are replicas of the same tablet at the same durable index.
