@@ -140,7 +140,7 @@ func (c *Connector) Status() ConnectorStatus {
 	case stopped != nil:
 		st.State, st.Reason = Failed, fmt.Sprintf("%s/%d: %s", stopped.Topic, stopped.Partition, stopped.Reason)
 		if others > 0 {
-			st.Reason += fmt.Sprintf(" (and %d more partitions of this node)", others)
+			st.Reason += fmt.Sprintf(" (stopped on this node, too: %d more)", others)
 		}
 	case paused:
 		st.State = Paused

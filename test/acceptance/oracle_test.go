@@ -52,7 +52,7 @@ func (r *trial) settle() {
 	f := &faults{r: r}
 	r.compareTopic(f)
 	lost := r.compareGaps(f)
-	rows := r.compareRows(f, lost)
+	rows, gone := r.compareRows(f, lost)
 	if n := r.count("nyala.dead_letters"); n != 0 {
 		f.add("%d dead letters, want none", n)
 	}
@@ -63,6 +63,7 @@ func (r *trial) settle() {
 		r.Fatalf("%d faults", f.count)
 	}
 	r.compareOffsets()
+	r.verify(rows, gone)
 	r.say("exactly once: %d rows; %d transactions were looked up, %d gaps", rows, r.producer.LookedUp(), len(lost))
 }
 
@@ -132,8 +133,8 @@ type heldLife struct {
 }
 
 // compareRows reads the whole table and holds every row against what was committed in one of the topic's lives. A record that is
-// not there must be in a gap.
-func (r *trial) compareRows(f *faults, lost []gap) (rows int) {
+// not there must be in a gap. It returns the number of rows, and how many of them have a record that is no longer in Kafka.
+func (r *trial) compareRows(f *faults, lost []gap) (rows, gone int) {
 	var lives []heldLife
 	for i, c := range append(r.lives[:len(r.lives):len(r.lives)], r.producer.Committed()) {
 		life := heldLife{Committed: c, topicID: r.topicIDs[i]}
@@ -145,7 +146,7 @@ func (r *trial) compareRows(f *faults, lost []gap) (rows int) {
 	r.scan(func(e kafka.Event, partition int32, offset int64) {
 		rows++
 		hash, known := e.Hash(), false
-		for _, life := range lives {
+		for n, life := range lives {
 			i, found := life.Find(partition, offset)
 			if !found || life.Partition(partition)[i].Hash != hash {
 				continue
@@ -154,6 +155,9 @@ func (r *trial) compareRows(f *faults, lost []gap) (rows int) {
 				f.add("partition %d offset %d is there twice", partition, offset)
 			}
 			life.seen[partition][i] = true
+			if n < len(lives)-1 || offset < r.deleted[partition] {
+				gone++
+			}
 		}
 		if !known {
 			f.add("partition %d offset %d was not committed with these values: %+v", partition, offset, e)
@@ -168,7 +172,19 @@ func (r *trial) compareRows(f *faults, lost []gap) (rows int) {
 			}
 		}
 	}
-	return rows
+	return rows, gone
+}
+
+// verify has the product compare the table with the topic, too. It must find what was found here.
+func (r *trial) verify(rows, gone int) {
+	out, err := r.cluster.Run(r.ctx, r.cluster.Any(), "verify", "events", "--json")
+	r.must(err)
+	var v api.Verification
+	r.must(json.Unmarshal(out, &v))
+	if !v.Exact || v.Rows != int64(rows) || v.NotCheckable != int64(gone) || v.Records != int64(rows-gone) {
+		r.Fatalf("nyala verify: exact %v, %d rows, %d not checkable, %d records; want %d rows, %d not checkable, %d records\n%s",
+			v.Exact, v.Rows, v.NotCheckable, v.Records, rows, gone, rows-gone, out)
+	}
 }
 
 func accounted(lost []gap, topicID string, partition int32, offset int64) bool {
