@@ -37,6 +37,7 @@ type cluster struct {
 	nodes  map[string]*Node
 	rng    *rand.Rand
 	wires  map[string]*wire
+	clocks map[string]*clock
 	starts uint64
 	seed   uint64
 	broken mistake
@@ -99,7 +100,7 @@ func newCluster(t *testing.T, nodes, replicas int, seed uint64) *cluster {
 // newClusterOf makes a cluster from a configuration with places for replicas, nodes and brokers.
 func newClusterOf(t *testing.T, nodes, replicas int, seed uint64, config string, kafka ...kfake.Opt) *cluster {
 	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*disk{}, nodes: map[string]*Node{},
-		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}, seed: seed,
+		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}, clocks: map[string]*clock{}, seed: seed,
 		flush: FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second}}
 	broker, err := kfake.NewCluster(append(kafka, kfake.ListenFn(c.kafka.Listen))...)
 	if err != nil {
@@ -117,6 +118,7 @@ func newClusterOf(t *testing.T, nodes, replicas int, seed uint64, config string,
 	}
 	for _, n := range c.config.Cluster.Nodes {
 		c.disks[n.ID] = newDisk(vfs.NewMem())
+		c.clocks[n.ID] = newClock()
 		c.wires[n.ID] = &wire{conns: map[*wireConn]bool{}}
 	}
 	return c
@@ -165,7 +167,7 @@ func (c *cluster) start(id string) {
 func (c *cluster) tryStart(id string) error {
 	c.starts++
 	n, err := Start(Options{
-		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Logger: testLogger(id),
+		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
 		broken: c.broken, breakTablet: c.broken.breakTablet(), reached: c.reachedOn(id),

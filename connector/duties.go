@@ -75,7 +75,7 @@ func (n *Node) planTables(ctx context.Context, view *catalog.Snapshot) {
 		return
 	}
 	n.clearFaults("command ") // a command that is no longer planned is no fault any more
-	commands, errs := catalog.Plan(n.wanted, view, catalog.Micros(time.Now().UnixMicro()))
+	commands, errs := catalog.Plan(n.wanted, view, catalog.Micros(n.options.Now().UnixMicro()))
 	for _, c := range append(commands, catalog.Replacements(view)...) {
 		n.run(ctx, c)
 	}

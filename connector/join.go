@@ -180,11 +180,16 @@ func (n *Node) registerWith(ctx context.Context, c catalog.RegisterNode) error {
 
 // propose runs a command through the system group's log. A refusal is a *catalog.RefusedError.
 func (n *Node) propose(ctx context.Context, c catalog.Command) (catalog.Result, error) {
+	return n.proposeAt(ctx, n.options.Now().UnixMicro(), c)
+}
+
+// proposeAt is propose with a clock of its own: what is made by later commands was made later than that.
+func (n *Node) proposeAt(ctx context.Context, at int64, c catalog.Command) (catalog.Result, error) {
 	g := n.system()
 	if g == nil {
 		return catalog.Result{}, errors.New("connector: the system group is not running here yet")
 	}
-	data, err := catalog.Encode(catalog.Micros(time.Now().UnixMicro()), c)
+	data, err := catalog.Encode(catalog.Micros(at), c)
 	if err != nil {
 		return catalog.Result{}, err
 	}

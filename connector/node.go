@@ -31,6 +31,7 @@ type Options struct {
 	Listen  func(addr string) (net.Listener, error)
 	Dial    func(ctx context.Context, addr string) (net.Conn, error) // to other nodes and to Kafka
 	Entropy io.Reader
+	Now     func() time.Time // the clock of what is written down, never of waits and ages; nil means time.Now
 	Logger  *slog.Logger
 	Version string
 	Timings raftlog.Timings // the zero value means the defaults
@@ -103,6 +104,9 @@ func Start(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), opened: make(chan struct{}), ready: make(chan struct{}), ended: make(chan struct{})}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.mu.replicas = map[catalog.TabletID]*replica{}
@@ -158,7 +162,7 @@ func (n *Node) open() (err error) {
 	}
 	n.tablets, err = store.NewManager(store.ManagerOptions{
 		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: o.Config.Node.MemoryBytes,
-		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: time.Now,
+		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
 		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Durable: n.cutLog, Logger: n.log, Reached: reached[store.Point](o.reached),
 	})
 	if err != nil {

@@ -102,43 +102,47 @@ func pruneTablets(t *catalog.Table, plan *query.Plan, only uint64) []catalog.Tab
 // which of its tablets count; those are returned too. A leader whose clock is ahead may have stamped what is already
 // acknowledged later than our now; so now is the greatest of what the tablets answer, in a second round if need be.
 //
-// The tablets are listed after the timestamp is chosen: a range that is made between would have rows from before it,
-// missing now and there when the same timestamp is read again.
+// The tablets are listed after the timestamp is chosen, and the catalog is told of it: a range that is made between would
+// have rows from before it, missing now and there when the same timestamp is read again.
 func (n *Node) settle(ctx context.Context, table string, at int64, choose func(*catalog.Snapshot, *catalog.Table) []catalog.TabletID) (int64, []catalog.TabletID, error) {
-	now := time.Now().UnixMicro()
-	if at > now+futureLimit.Microseconds() {
-		return 0, nil, coded(http.StatusBadRequest, "in_the_future", "the time %s is in the future: it is %s here",
-			time.UnixMicro(at).UTC().Format(time.RFC3339Nano), time.UnixMicro(now).UTC().Format(time.RFC3339Nano))
-	}
-	to := at
-	if at <= 0 {
-		to = now
-	}
-	for again := at <= 0; ; again = false {
-		view, t, err := n.tableNow(ctx, table)
+	now := n.options.Now().UnixMicro()
+	round := func(to int64) (int64, []catalog.TabletID, error) {
+		view, t, err := n.tableAt(ctx, table, to)
 		if err != nil {
 			return 0, nil, err
 		}
 		tablets := choose(view, t)
 		reached, err := n.advance(ctx, tablets, to)
-		if err != nil {
-			return 0, nil, err
-		}
-		if !again || reached == to {
-			return to, tablets, nil
-		}
-		to = reached
+		return reached, tablets, err
 	}
+	if at > 0 && at <= now+futureLimit.Microseconds() {
+		_, tablets, err := round(at)
+		return at, tablets, err
+	}
+	reached, tablets, err := round(now)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case at > reached: // what was read at a node whose clock is ahead may be read again here
+		return 0, nil, coded(http.StatusBadRequest, "in_the_future", "the time %s is in the future: it is %s here",
+			time.UnixMicro(at).UTC().Format(time.RFC3339Nano), time.UnixMicro(now).UTC().Format(time.RFC3339Nano))
+	case at <= 0 && reached == now:
+		return now, tablets, nil
+	case at <= 0:
+		at = reached
+	}
+	_, tablets, err = round(at)
+	return at, tablets, err
 }
 
-// tableNow is a table with all tablets that it has by now. This node's catalog may be behind, so one whose tablets
-// change is asked for through the log of the system group.
-func (n *Node) tableNow(ctx context.Context, name string) (*catalog.Snapshot, *catalog.Table, error) {
+// tableAt is a table with all tablets that it has by now; what it is given later begins behind the timestamp at. This node's
+// catalog may be behind, so one whose tablets change is asked for through the log of the system group.
+func (n *Node) tableAt(ctx context.Context, name string, at int64) (*catalog.Snapshot, *catalog.Table, error) {
 	view := n.catalog.Snapshot()
 	t, ok := view.Table(name)
 	if ok && t.Schema.Range != nil {
 		err := retry(ctx, 10*time.Millisecond, 250*time.Millisecond, func() error {
-			r, err := n.propose(ctx, catalog.AskFates{Member: n.member()}) // nothing; its answer says how far the catalog is
+			r, err := n.proposeAt(ctx, at, catalog.AskFates{Member: n.member()}) // nothing; its answer says how far the catalog is
 			if err == nil {
 				view, err = n.catalog.Await(ctx, r.Generation)
 			}

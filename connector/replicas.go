@@ -72,9 +72,13 @@ func (n *Node) startReplica(view *catalog.Snapshot, t *catalog.Tablet) error {
 	if !ok {
 		return fmt.Errorf("connector: tablet %d is of table %d, which is not in the catalog", t.ID, t.Table)
 	}
+	partition, ok := table.Partition(t.Low)
+	if !ok {
+		return fmt.Errorf("connector: tablet %d begins at %d, where table %s has no partition", t.ID, t.Low, table.Name)
+	}
 	tablet, err := n.tablets.Open(store.Spec{
 		ID: store.ID(t.ID), Table: table.Name, Schema: table.Schema, Bucket: t.Bucket,
-		HasRange: table.Schema.Range != nil, RangeLow: t.Low, RangeHigh: t.High, History: table.History,
+		HasRange: table.Schema.Range != nil, RangeLow: t.Low, RangeHigh: t.High, History: table.History, Begin: int64(partition.Created),
 	})
 	if err != nil {
 		return err

@@ -64,6 +64,7 @@ var faults = []fault{
 	}},
 	{"partitions added", 1, (*simulation).addPartitions},
 	{"retention", 3, (*simulation).deleteRecords},
+	{"clock jumps", 2, (*simulation).jumpClock},
 	{"disk fails", 3, (*simulation).failDisk},
 	{"disk full", 2, func(s *simulation, id string) {
 		s.note("disk of %s is full", id)
@@ -250,11 +251,11 @@ func (s *simulation) freeGroups() {
 		}
 	}
 	s.note("kfake's groups are stuck: %v", stuck)
-	for _, id := range []string{"n2", "n3"} {
+	for _, id := range s.ids()[1:] {
 		s.kill(id, 1)
 	}
 	time.Sleep(groupPatience)
-	for _, id := range []string{"n2", "n3"} {
+	for _, id := range s.ids()[1:] {
 		s.boot(id)
 	}
 }

@@ -74,12 +74,13 @@ const simBrokers = 3
 
 func newSimulation(t *testing.T, seed uint64, broken mistake) *simulation {
 	streams := newStreams(rand.New(rand.NewPCG(seed, 2)))
+	nodes, replicas := simSize(rand.New(rand.NewPCG(seed, 3)))
 	kafka := []kfake.Opt{kfake.NumBrokers(simBrokers), kfake.Ports(9092, 9093, 9094)}
 	for _, st := range streams {
 		kafka = append(kafka, kfake.SeedTopics(st.begun, st.name))
 	}
 	s := &simulation{
-		cluster: newClusterOf(t, 3, 3, seed, streamsConfig(streams), kafka...),
+		cluster: newClusterOf(t, nodes, replicas, seed, streamsConfig(streams), kafka...),
 		began:   time.Now(), streams: streams, marks: map[offsets.Source]int64{},
 	}
 	s.broken = broken
@@ -94,8 +95,22 @@ func newSimulation(t *testing.T, seed uint64, broken mistake) *simulation {
 			s.faults = append(s.faults, f)
 		}
 	}
+	if s.rng.IntN(2) == 0 {
+		s.skewClocks()
+	}
 	s.net.SetLatency(0, 2*time.Millisecond)
 	return s
+}
+
+// simSize is how many nodes a seed has, and how many replicas each of its tablets. Each node more is dear.
+func simSize(rng *rand.Rand) (nodes, replicas int) {
+	switch n := rng.IntN(20); {
+	case n < 2:
+		return 5, 3
+	case n < 3:
+		return 5, 5
+	}
+	return 3, 3
 }
 
 func simulate(t *testing.T, seed uint64, broken mistake) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"time"
 
 	"nyala/store/batch"
 	"nyala/store/rowset"
@@ -61,7 +62,7 @@ func (t *Tablet) encode(ctx context.Context, f *frozenRowSet) error {
 		return err
 	}
 	defer t.manager.returnWorker(w)
-	begin := t.manager.options.Now()
+	begin := time.Now()
 	rows, rowOf := w.gather(t.schema, f, t.broken == lateImage)
 	if len(rows.Refs) == 0 {
 		f.encoded = &encoded{rowOf: rowOf}
@@ -88,7 +89,7 @@ func (t *Tablet) encode(ctx context.Context, f *frozenRowSet) error {
 		parquet: file{written.Parquet.Size, written.Parquet.Hash}, keys: file{written.Keys.Size, written.Keys.Hash}}
 	f.encoded = &encoded{added: []added{a}, rowOf: rowOf}
 	t.log.Info("flush encoded", "job", f.freeze, "rows", written.Rows, "of", f.rows, "bytes", a.parquet.size+a.keys.size,
-		"took", t.manager.options.Now().Sub(begin))
+		"took", time.Since(begin))
 	return nil
 }
 

@@ -76,7 +76,7 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 			return false, t.proposeOwn(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
 		}
 	}
-	now := t.manager.options.Now()
+	now := time.Now()
 	if s.commands == 0 || s.lastFreeze != t.age.freeze || t.age.since.IsZero() {
 		t.age.since, t.age.freeze = now, s.lastFreeze
 	}

@@ -20,12 +20,12 @@ import (
 // ManagerOptions say how the tablets of a node are kept.
 type ManagerOptions struct {
 	FS          vfs.FS
-	Dir         string        // each tablet has a directory below
-	MemoryBytes int64         // of the Budget; 0 means 1 GiB
-	FlushBytes  int64         // a MemRowSet of this size is flushed; 0 means 64 MiB, at most an eighth of MemoryBytes
-	FlushAge    time.Duration // or of this age, so that the log can be cut; 0 means 2 minutes
-	Workers     int           // flushes that are encoded at once; 0 means half of the processors
-	Now         func() time.Time
+	Dir         string           // each tablet has a directory below
+	MemoryBytes int64            // of the Budget; 0 means 1 GiB
+	FlushBytes  int64            // a MemRowSet of this size is flushed; 0 means 64 MiB, at most an eighth of MemoryBytes
+	FlushAge    time.Duration    // or of this age, so that the log can be cut; 0 means 2 minutes
+	Workers     int              // flushes that are encoded at once; 0 means half of the processors
+	Now         func() time.Time // what is stamped on entries: it may jump; ages are measured without it. nil means time.Now
 
 	Propose  func(ctx context.Context, id ID, entry []byte) ([]byte, error) // through the tablet's log; answers what Apply returned
 	IsLeader func(id ID) bool

@@ -30,6 +30,7 @@ type Spec struct {
 	RangeHigh int64
 	HasRange  bool
 	History   time.Duration // how far back reads may look
+	Begin     Timestamp     // all that is written is later: reads up to here took place before the tablet was made
 }
 
 // Entry is a committed log entry. The tablet keeps Data for as long as its rows are in memory.
@@ -214,7 +215,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 
 // emptyManifest is that of a tablet that has applied nothing.
 func emptyManifest(spec Spec) *manifest {
-	return &manifest{tablet: uint64(spec.ID), schema: spec.Schema.Version, ledger: &offsets.Ledger{}}
+	return &manifest{tablet: uint64(spec.ID), schema: spec.Schema.Version, timestamp: spec.Begin, ledger: &offsets.Ledger{}}
 }
 
 // removeGarbage deletes every file of the tablet's directory that keep does not name.

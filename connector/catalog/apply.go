@@ -12,7 +12,7 @@ type change struct {
 	work        *Snapshot // a copy of base, made at the first change; nil until then
 	checkpoints *offsets.Checkpoints
 	index       uint64 // of the entry being applied
-	now         Micros // its proposer's clock
+	now         Micros // of the entry: its proposer's clock, and never below an earlier one
 }
 
 // view is the state as of the command before.
@@ -38,7 +38,7 @@ func (c *change) run(index uint64, data []byte) Result {
 	if err != nil {
 		return refuse(Malformed, "%v", err)
 	}
-	c.index, c.now = index, now
+	c.index, c.now = index, max(c.now, now)
 	if _, first := command.(InitCluster); !first && c.view().Cluster.ID == "" {
 		return refuse(NotReady, "the cluster was not initialised yet")
 	}

@@ -82,6 +82,7 @@ type Catalog struct {
 	mu      struct {
 		sync.Mutex
 		checkpoints *offsets.Checkpoints
+		clock       Micros  // the latest of all commands applied
 		applied     Durable // what Durable would be if all were saved
 		durable     Durable
 		manifest    []byte // the file's content
@@ -125,7 +126,8 @@ func Open(o Options) (*Catalog, error) {
 // swap takes over the state of a file that has just been read or written.
 func (c *Catalog) swap(saved image, manifest []byte) {
 	c.mu.Lock()
-	c.mu.checkpoints = saved.checkpoints
+	c.mu.checkpoints, c.mu.clock = saved.checkpoints, saved.state.Clock
+	saved.state.Clock = 0
 	c.mu.applied, c.mu.durable, c.mu.manifest = saved.durable, saved.durable, manifest
 	c.mu.entries, c.mu.bytes = 0, 0
 	old := c.view.Swap(saved.state)
@@ -186,7 +188,8 @@ func (c *Catalog) Checkpoints() []Checkpoint {
 	return list
 }
 
-// Stamp does nothing: commands carry their proposer's clock, which decides nothing.
+// Stamp does nothing: commands carry their proposer's clock. It decides nothing but when what is made was made: never
+// before a command that was applied earlier, whosever clock that had.
 func (c *Catalog) Stamp([]byte) {}
 
 // Apply applies committed entries and returns one encoded Result for each command, nil for each
@@ -195,7 +198,7 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 	results := make([][]byte, len(entries))
 	c.mu.Lock()
 	base := c.view.Load()
-	batch := change{base: base, checkpoints: c.mu.checkpoints}
+	batch := change{base: base, checkpoints: c.mu.checkpoints, now: c.mu.clock}
 	for i, e := range entries {
 		must(e.Index > c.mu.applied.Index, "apply %d at or below %d", e.Index, c.mu.applied.Index)
 		if e.Membership {
@@ -207,6 +210,7 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 		c.mu.entries++
 		c.mu.bytes += int64(len(e.Data))
 	}
+	c.mu.clock = batch.now
 	if batch.work != nil {
 		if invariants {
 			err := errors.Join(batch.work.Check()...)
@@ -286,7 +290,9 @@ func (c *Catalog) Save(ctx context.Context) error {
 		c.mu.Unlock()
 		return nil
 	}
-	now := image{durable: c.mu.applied, state: c.view.Load(), checkpoints: c.mu.checkpoints.Clone()}
+	state := *c.view.Load()
+	state.Clock = c.mu.clock
+	now := image{durable: c.mu.applied, state: &state, checkpoints: c.mu.checkpoints.Clone()}
 	entries, size := c.mu.entries, c.mu.bytes
 	c.mu.Unlock()
 	data, err := now.encode()

@@ -197,6 +197,8 @@ type Snapshot struct {
 	Tables     []*Table     `json:"tables"`
 	Tablets    []*Tablet    `json:"tablets"`
 	Connectors []*Connector `json:"connectors"`
+	// Clock is in the file only: the latest clock of all commands applied.
+	Clock Micros `json:"clock,omitempty"`
 
 	superseded chan struct{}
 }
