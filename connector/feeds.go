@@ -118,13 +118,15 @@ func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
 	}
 	o := ingest.Options{
 		Name: c.Name, Kafka: kafka, Topics: c.Topics, TopicsRegex: c.TopicsRegex, Group: c.ConsumerGroup, Instance: n.options.Node, Table: c.Table,
-		Fields: map[string]string{}, Add: map[string]string{},
-		TimestampUnit:       timestampUnits[c.TimestampUnit],
-		RefuseUnknownFields: c.OnUnknownField == configs.UnknownFieldDeadLetter,
-		Changes:             c.Write == configs.WriteChanges,
-		Start:               ingest.Start{Latest: c.StartFrom.At == configs.StartLatest, Time: c.StartFrom.Time},
-		DeadLetterTopic:     c.DeadLetterTopic,
-		Router:              n.router, Sender: n.sender,
+		Settings: ingest.Settings{
+			Fields: map[string]string{}, Add: map[string]string{},
+			TimestampUnit:       timestampUnits[c.TimestampUnit],
+			RefuseUnknownFields: c.OnUnknownField == configs.UnknownFieldDeadLetter,
+			Changes:             c.Write == configs.WriteChanges,
+		},
+		Start:           ingest.Start{Latest: c.StartFrom.At == configs.StartLatest, Time: c.StartFrom.Time},
+		DeadLetterTopic: c.DeadLetterTopic,
+		Router:          n.router, Sender: n.sender,
 		CreateCheckpoint: n.createCheckpoints, RaiseCheckpoints: n.raiseCheckpoints,
 		Acquire: n.tablets.Budget().Acquire, Release: n.tablets.Budget().Release,
 		Freshness: n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),

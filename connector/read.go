@@ -182,7 +182,7 @@ func (n *Node) advance(ctx context.Context, tablets []catalog.TabletID, to int64
 
 func (n *Node) advanceOne(ctx context.Context, id catalog.TabletID, to int64) (reached int64, err error) {
 	err = retry(ctx, 10*time.Millisecond, 250*time.Millisecond, func() error {
-		out, err := n.write(ctx, id, store.AdvanceEntry(to, 0))
+		out, err := n.write(ctx, id, store.AdvanceEntry(to))
 		if err != nil {
 			return err
 		}

@@ -123,7 +123,7 @@ func (n *Node) writeRows(ctx context.Context, tablet uint64, entry []byte) (inge
 	case store.Hole:
 		a.Status, a.Segment = ingest.Refused, int(r.Segment)
 	case store.Stale:
-		a.Status = ingest.Stale
+		a.Status, a.Segment = ingest.Stale, int(r.Segment)
 	default:
 		return a, r.Err()
 	}

@@ -382,7 +382,7 @@ func TestTwoConnectors(t *testing.T) {
 
 // TestOptions are refused with every fault at once.
 func TestOptions(t *testing.T) {
-	_, err := New(Options{Op: batch.Delete, Kafka: Kafka{SASL: SASL{Mechanism: "GSSAPI"}}})
+	_, err := New(Options{Settings: Settings{Op: batch.Delete}, Kafka: Kafka{SASL: SASL{Mechanism: "GSSAPI"}}})
 	for _, part := range []string{"name", "broker", "topics", "table", "router", "checkpoints", "upsert", "GSSAPI"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("no fault about %s: %v", part, err)
@@ -465,7 +465,7 @@ func TestFar(t *testing.T) {
 	o.dead.Store(false)
 	pool := newChunkPool(eventTable(), 4)
 	c := pool.get()
-	c.span = offsets.Range{First: 5 + 1<<33, Next: 6 + 1<<33}
+	c.owner, c.span = o, offsets.Range{First: 5 + 1<<33, Next: 6 + 1<<33}
 	c.offsets = append(c.offsets, c.span.First)
 	for i, v := range []schema.Value{{Int: 1}, {Int: 2}, {Bytes: []byte("x")}, {}, {}} {
 		c.rows.Columns[i].AppendValue(v)

@@ -21,7 +21,8 @@ type chunk struct {
 	parent   *chunk // of dead letters: the chunk that waits for them
 	pool     *chunkPool
 	schema   *schema.Schema
-	decision uint32
+	decision uint32 // the version that its rows were decided under
+	noted    bool   // its rows have no origin, and its span is noted where they go
 
 	rows    *batch.Builder
 	view    batch.Batch
@@ -120,7 +121,7 @@ func (p *chunkPool) put(c *chunk) {
 	c.keys.Reset()
 	c.owner, c.parent, c.view = nil, nil, batch.Batch{}
 	c.offsets, c.records, c.ops = c.offsets[:0], c.records[:0], c.ops[:0]
-	c.op, c.mixed, c.letters, c.bytes, c.newest, c.oldest = 0, false, 0, 0, 0, 0
+	c.op, c.mixed, c.noted, c.letters, c.bytes, c.newest, c.oldest = 0, false, false, 0, 0, 0, 0
 	c.slots = c.slots[:0]
 	c.abandoned.Store(false)
 	p.mu.Lock()

@@ -67,7 +67,7 @@ func BenchmarkIngest(b *testing.B) {
 	b.ResetTimer()
 	cpu := cpuTime(b)
 	c, err := New(Options{
-		Logger: slog.New(slog.DiscardHandler), Name: "bench", Topics: []string{"events"}, Table: "events", Kafka: Kafka{Brokers: k.Addresses()}, TimestampUnit: decode.Microseconds,
+		Logger: slog.New(slog.DiscardHandler), Name: "bench", Topics: []string{"events"}, Table: "events", Kafka: Kafka{Brokers: k.Addresses()}, Settings: Settings{TimestampUnit: decode.Microseconds},
 		Router: benchRouter{&Layout{Schema: benchSchema(), Ranges: []RangeTablets{{Low: -1 << 62, High: 1 << 62, Tablets: []uint64{2, 3, 4, 5}}}}},
 		Sender: sender,
 		CreateCheckpoint: func(_ context.Context, _ []offsets.Source, starts []int64) ([]int64, error) {

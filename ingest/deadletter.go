@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 )
 
 // letterWriter makes rows of nyala.dead_letters from the bad records of one chunk. The chunk is decided only
-// when they are applied too, and produced where a topic is configured. They carry no segment: a dead letter is
-// there once by its key, however often it is sent.
+// when they are applied too, and produced where a topic is configured. A dead letter is there once by its key,
+// however often it is sent. Their segments only note how far the source has come: a new version of the settings must
+// begin behind every dead letter, too.
 type letterWriter struct {
 	owner   *owner
 	chunk   *chunk        // nil: no dead letter yet
@@ -116,7 +118,8 @@ func (w *letterWriter) send(parent *chunk) {
 		return
 	}
 	c := w.chunk
-	c.parent, c.owner, c.written = parent, w.owner, LetterWritten
+	c.parent, c.owner, c.decision, c.written = parent, w.owner, parent.decision, LetterWritten
+	c.noted, c.span = true, offsets.Range{Next: slices.Max(c.offsets) + 1}
 	w.owner.session.options.reached(LetterSending)
 	parent.pending.Add(1)
 	c.pending.Store(1 + int32(len(w.produce)))
@@ -142,7 +145,7 @@ func (o *owner) sendSystem(c *chunk, table string) {
 		return err
 	})
 	if err == nil {
-		c.schema, c.decision = l.Schema, l.Decision
+		c.schema = l.Schema
 		c.seal()
 		_, err = c.route(o.ctx, router, table, l)
 	}

@@ -28,7 +28,7 @@ type refusal struct {
 // rangeRefused is of a row that the table has no place for.
 var rangeRefused = refusal{"route", "range_refused", "range_refused: the table has no place for a row of this range"}
 
-func newDecider(o *Options, s *schema.Schema) (*decider, error) {
+func newDecider(o *Settings, s *schema.Schema) (*decider, error) {
 	d, err := decode.NewJSON(decode.Options{
 		Schema: s, Fields: o.Fields, Add: o.Add, TimestampUnit: o.TimestampUnit,
 		RefuseUnknownFields: o.RefuseUnknownFields, Op: o.Op, Changes: o.Changes,

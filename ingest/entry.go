@@ -35,7 +35,8 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 	w := &b.write
 	schema := pieces[0].chunk.schema
 	*w = batch.Write{
-		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: schema.Version, Decision: pieces[0].chunk.decision},
+		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: schema.Version},
+		Noted:   pieces[0].chunk.noted,
 		Batches: w.Batches[:0], Refs: w.Refs[:0], Segments: w.Segments[:0], Segment: w.Segment[:0], Delta: w.Delta[:0],
 	}
 	if b.keys == nil || b.keys.Width != schema.KeyWidth() {
@@ -79,20 +80,20 @@ func first(rows []uint32) uint32 {
 
 // segment is the position of the piece's segment, which it makes or extends.
 func (b *entryBuilder) segment(p *piece) int {
-	if p.lane == nil {
+	if p.lane == nil && !p.chunk.noted {
 		return 0
 	}
-	w := &b.write
-	if i := slices.Index(b.owners, p.lane.owner); i >= 0 {
+	w, o := &b.write, p.chunk.ownerOf()
+	if i := slices.Index(b.owners, o); i >= 0 {
 		w.Segments[i].Next = p.chunk.span.Next
 		return i
 	}
-	b.owners = append(b.owners, p.lane.owner)
-	w.Segments = append(w.Segments, offsets.Segment{
-		Source: p.lane.owner.source,
-		Start:  p.lane.owner.start,
-		Range:  offsets.Range{First: p.lane.next, Next: p.chunk.span.Next},
-	})
+	b.owners = append(b.owners, o)
+	g := offsets.Segment{Source: o.source, Decision: p.chunk.decision, Range: p.chunk.span}
+	if p.lane != nil {
+		g.Start, g.First = o.start, p.lane.next
+	}
+	w.Segments = append(w.Segments, g)
 	return len(w.Segments) - 1
 }
 
@@ -107,7 +108,7 @@ func (b *entryBuilder) sort(op batch.Op, mixed bool) {
 	for _, i := range b.order {
 		o := &b.all[i]
 		w.Refs = append(w.Refs, o.ref)
-		if len(w.Segments) > 0 {
+		if len(w.Segments) > 0 && !w.Noted {
 			w.Segment = append(w.Segment, o.segment)
 			w.Delta = append(w.Delta, o.delta)
 		}
@@ -136,10 +137,10 @@ func far(pieces []piece) *piece {
 func (b *entryBuilder) buildAdvance(p *piece) ([]byte, []offsets.Segment) {
 	b.owners = append(b.owners[:0], p.lane.owner)
 	b.write = batch.Write{
-		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: p.chunk.schema.Version, Decision: p.chunk.decision},
+		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: p.chunk.schema.Version},
 		Batches: []batch.Batch{p.chunk.view},
 		Segments: []offsets.Segment{{
-			Source: p.lane.owner.source, Start: p.lane.owner.start,
+			Source: p.lane.owner.source, Start: p.lane.owner.start, Decision: p.chunk.decision,
 			Range: offsets.Range{First: p.lane.next, Next: p.chunk.span.First},
 		}},
 	}

@@ -14,9 +14,8 @@ import (
 
 // Layout is where the rows of a table live at some moment.
 type Layout struct {
-	Schema   *schema.Schema
-	Decision uint32 // decision version that entries carry
-	Ranges   []RangeTablets
+	Schema *schema.Schema
+	Ranges []RangeTablets
 }
 
 // RangeTablets is a range partition [Low, High) of the range column and its tablet per hash bucket. A table

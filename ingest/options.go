@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"nyala/ingest/decode"
 	"nyala/offsets"
 	"nyala/store/batch"
 )
@@ -67,13 +66,10 @@ type Options struct {
 	Instance string
 	Table    string
 
-	// How records become rows; the schema comes from the Router.
-	Fields              map[string]string
-	Add                 map[string]string
-	TimestampUnit       decode.Unit
-	RefuseUnknownFields bool // a field no column takes makes a dead letter
-	Op                  batch.Op
-	Changes             bool
+	// How records become rows; the schema comes from the Router. Decisions is called once a chunk, so it must be cheap, and its
+	// result is never changed. nil means that the settings never change.
+	Settings
+	Decisions func() (*Decisions, error)
 
 	Start           Start
 	OutOfRange      OutOfRange

@@ -58,7 +58,7 @@ func (c *rereadChunk) init(o *RereadOptions) error {
 	c.letters = batch.NewBuilder(schema.DeadLetters().Columns, 16)
 	c.refused = batch.NewBuilder(schema.DeadLetters().Columns, 16)
 	var err error
-	c.decider, err = newDecider(&o.Connector, o.Schema)
+	c.decider, err = newDecider(&o.Connector.Settings, o.Schema)
 	return err
 }
 

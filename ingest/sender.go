@@ -14,7 +14,7 @@ import (
 // Answer is what applying an entry came to.
 type Answer struct {
 	Status    Status
-	Segment   int   // Refused: the first segment that would leave a hole
+	Segment   int   // Refused, Stale: the segment that was not taken
 	Timestamp int64 // Applied: when the rows became readable, microseconds since 1970
 	Rows      int   // rows that took effect
 	Seen      int   // rows dropped because the ledger was past them
@@ -27,7 +27,7 @@ type Status uint8
 const (
 	Applied Status = iota
 	Refused        // a segment would leave a hole
-	Stale          // it was made under an old schema or decision version
+	Stale          // a segment was decided under settings that are no longer taken
 )
 
 // SenderOptions of a Sender.
@@ -139,7 +139,7 @@ func (q *tabletQueue) take() []piece {
 		p, first := &q.mu.pieces[n], &q.mu.pieces[0]
 		rows, bytes = rows+len(p.rows), bytes+p.bytes
 		full := rows > q.sender.options.EntryRows || bytes > q.sender.options.EntryBytes
-		other := p.chunk.schema.Version != first.chunk.schema.Version || p.chunk.decision != first.chunk.decision || (p.lane == nil) != (first.lane == nil)
+		other := p.chunk.schema.Version != first.chunk.schema.Version || (p.lane == nil) != (first.lane == nil)
 		if n > 0 && (full || other) {
 			break
 		}
@@ -193,8 +193,8 @@ func (q *tabletQueue) deliver(pieces []piece) {
 		default:
 			// A refused entry changed nothing. The owner whose segment it was begins again at its checkpoint;
 			// the others' rows are cut again from where they started.
-			if answer.Status == Refused && answer.Segment < len(segments) {
-				q.restartOwners(pieces, q.entry.owners[answer.Segment], "a tablet refused its segment")
+			if answer.Segment < len(segments) {
+				q.restartOwners(pieces, q.entry.owners[answer.Segment], refusals[answer.Status])
 			} else if !q.restartOwners(pieces, nil, "a tablet refused its entry") && !pause(q.sender.ctx, time.Second) {
 				releaseAll(pieces, false)
 				return
@@ -203,10 +203,16 @@ func (q *tabletQueue) deliver(pieces []piece) {
 	}
 }
 
+// refusals say why an owner begins again.
+var refusals = map[Status]string{
+	Refused: "a tablet refused its segment, which would leave a hole",
+	Stale:   "a tablet refused its segment, which was decided under older settings",
+}
+
 func dropDead(pieces []piece) []piece {
 	out := pieces[:0]
 	for _, p := range pieces {
-		if p.lane != nil && p.lane.owner.dead.Load() {
+		if (p.lane != nil || p.chunk.noted) && p.chunk.ownerOf().dead.Load() {
 			p.chunk.release(false)
 			continue
 		}
@@ -219,9 +225,9 @@ func dropDead(pieces []piece) []piece {
 func (q *tabletQueue) restartOwners(pieces []piece, only *owner, why string) bool {
 	found := false
 	for _, p := range pieces {
-		if p.lane != nil && (only == nil || p.lane.owner == only) {
+		if o := p.chunk.ownerOf(); (p.lane != nil || p.chunk.noted) && (only == nil || o == only) {
 			found = true
-			p.lane.owner.refused(why)
+			o.refused(why)
 		}
 	}
 	return found

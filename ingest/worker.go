@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -12,10 +13,13 @@ import (
 // worker turns an owner's records into chunks, one run of records at a time, in offset order.
 type worker struct {
 	*owner
-	layout  *Layout
-	decider *decider
-	pool    *chunkPool
-	letters *letterWriter
+	layout    *Layout
+	decisions *Decisions // that the owner began with
+	decision  int        // position of the one whose decider this is
+	until     int64      // where the next one begins
+	decider   *decider
+	pool      *chunkPool
+	letters   *letterWriter
 }
 
 // run is the owner's goroutine; session.close waits for it.
@@ -38,16 +42,14 @@ func (o *owner) run() {
 // take works off one polled run of records.
 func (w *worker) take(records []*kgo.Record) {
 	for len(records) > 0 {
+		if w.prepare(records[0].Offset) != nil {
+			break
+		}
 		n, bytes := w.cut(records)
 		if !w.begin() {
 			break
 		}
 		if w.session.options.Acquire(w.ctx, bytes) != nil {
-			w.abandon()
-			break
-		}
-		if err := w.prepare(); err != nil {
-			w.session.options.Release(bytes)
 			w.abandon()
 			break
 		}
@@ -69,11 +71,11 @@ func (o *owner) abandon() {
 // topic may jump far.
 const spanMax = 1 << 30
 
-// cut says how many records the next chunk takes, at least one, and how many bytes they have.
+// cut says how many records the next chunk takes, at least one, and how many bytes they have. One decision holds for all of them.
 func (w *worker) cut(records []*kgo.Record) (n int, bytes int64) {
 	for n < len(records) && n < w.session.options.ChunkRows {
 		size := recordBytes(records[n])
-		if n > 0 && (bytes+size > int64(w.session.options.ChunkBytes) || records[n].Offset-records[0].Offset > spanMax) {
+		if n > 0 && (bytes+size > int64(w.session.options.ChunkBytes) || records[n].Offset-records[0].Offset > spanMax || records[n].Offset >= w.until) {
 			break
 		}
 		bytes += size
@@ -85,9 +87,9 @@ func (w *worker) cut(records []*kgo.Record) (n int, bytes int64) {
 // recordBytes is what a record counts for: what it holds and what holding it takes.
 func recordBytes(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + 64 }
 
-// prepare gets the table's layout and, where its schema changed, a decoder for it. The error is that of a
-// context that is done.
-func (w *worker) prepare() error {
+// prepare gets the table's layout and a decoder for the record at an offset. The error is that of a context that is done, or of an
+// owner that must begin again.
+func (w *worker) prepare(offset int64) error {
 	troubled := false
 	return retry(w.ctx, func() error {
 		o := w.session.options
@@ -97,28 +99,27 @@ func (w *worker) prepare() error {
 			w.session.connector.setReason(fmt.Sprintf("table %s: %v", o.Table, err))
 			return err
 		}
-		if w.layout == nil || !sameSchema(w.layout.Schema, l.Schema) {
-			d, err := newDecider(o, l.Schema)
-			if err != nil {
-				troubled = true
-				w.session.connector.setReason(err.Error())
-				return err
-			}
-			w.decider, w.pool = d, w.session.connector.chunks(l.Schema)
+		if err := w.decide(l, offset); errors.Is(err, errRefused) {
+			w.session.connector.setReason("")
+			return err
+		} else if err != nil {
+			troubled = true
+			w.session.connector.setReason(err.Error())
+			return err
 		}
 		w.layout = l
 		if troubled {
 			w.session.connector.setReason("")
 		}
 		return nil
-	})
+	}, errRefused)
 }
 
 // chunk decodes and sends one run of records. They are recycled at its end, because a row that has no place
 // becomes a dead letter of its record's own bytes.
 func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 	c := w.pool.get()
-	c.owner, c.decision, c.bytes = w.owner, w.layout.Decision, bytes
+	c.owner, c.decision, c.bytes = w.owner, w.decisions.Version, bytes
 	c.span = offsets.Range{First: w.position, Next: records[len(records)-1].Offset + 1}
 	c.pending.Store(1)
 	var failure string

@@ -202,6 +202,10 @@ func (w *world) apply(t *tablet, entry []byte) Answer {
 	t.writes++
 	for i, s := range p.Segments {
 		if err := t.ledger.Check(s); err != nil {
+			var stale *offsets.StaleError
+			if errors.As(err, &stale) {
+				return Answer{Status: Stale, Segment: i}
+			}
 			var hole *offsets.HoleError
 			if !errors.As(err, &hole) {
 				w.problem("%v", err)
@@ -217,11 +221,11 @@ func (w *world) apply(t *tablet, entry []byte) Answer {
 		if i > 0 && string(keys.At(i)) < string(keys.At(i-1)) {
 			w.problem("rows of an entry are not in key order")
 		}
-		if p.Segments != nil && p.Offset(i) < t.ledger.Next(p.Segments[p.Segment[i]].Source) {
+		if p.Segment != nil && p.Offset(i) < t.ledger.Next(p.Segments[p.Segment[i]].Source) {
 			a.Seen++
 			continue
 		}
-		if p.Segments != nil {
+		if p.Segment != nil {
 			t.count[fmt.Sprint(p.Segments[p.Segment[i]].Source, p.Offset(i))]++
 		}
 		w.applyRow(t, p, i, string(keys.At(i)))
@@ -257,9 +261,9 @@ func (w *world) connector(change ...func(*Options)) *node {
 	n := &node{world: w, sender: NewSender(SenderOptions{Write: w.write, Logger: w.logger})}
 	o := Options{
 		Name: "app", Topics: []string{"app"}, Table: "events",
-		Kafka:  Kafka{Brokers: w.cluster.ListenAddrs(), Dial: w.dial},
-		Add:    map[string]string{"part": "partition", "off": "offset"},
-		Router: w, Sender: n.sender, Logger: w.logger,
+		Kafka:    Kafka{Brokers: w.cluster.ListenAddrs(), Dial: w.dial},
+		Settings: Settings{Add: map[string]string{"part": "partition", "off": "offset"}},
+		Router:   w, Sender: n.sender, Logger: w.logger,
 		CreateCheckpoint: w.createCheckpoint, RaiseCheckpoints: w.raiseCheckpoints,
 		Acquire: w.acquire, Release: w.release,
 	}

@@ -7,6 +7,7 @@
 //
 //   - A Ledger lives in each tablet: source -> next offset applied. It refuses a Segment that would leave a hole.
 //   - A Tracker lives with the owner of a source: the watermark below which every offset is decided.
+//   - Its fences refuse what was decided under older settings of a connector, once these are being replaced.
 //   - Checkpoints live in the system group: source -> watermark, where the next owner starts.
 //
 // Why together they give exactly once: for a source s and a tablet T, every record of s below max(ledger of T, checkpoint) that
@@ -33,6 +34,7 @@
 //	start             8       int64
 //	first             8       int64
 //	next              8       int64
+//	decision          4       uint32, the version of the settings that it was decided under
 //
 //	Ledger, Checkpoints
 //	version           1       1
@@ -42,4 +44,9 @@
 //	entries           count times, in the order of Source.Compare:
 //	  source          22 + length
 //	  next            8       int64
+//	and in a Ledger
+//	count             4       uint32
+//	fences            count times, ascending:
+//	  connector       2 + length
+//	  decision        4       uint32: segments of this connector with a lower one are refused
 package offsets

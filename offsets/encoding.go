@@ -18,7 +18,7 @@ const (
 	positionsHeader = 8                // version, kind, zero, count
 	sourceBytes     = 2 + 16 + 4       // beside the connector's name
 	entryBytes      = sourceBytes + 8  // the shortest entry of a table
-	segmentBytes    = sourceBytes + 24 // the shortest segment
+	segmentBytes    = sourceBytes + 28 // the shortest segment
 )
 
 var le = binary.LittleEndian
@@ -59,7 +59,8 @@ func (g Segment) AppendTo(b []byte) []byte {
 	b = g.Source.AppendTo(b)
 	b = le.AppendUint64(b, uint64(g.Start))
 	b = le.AppendUint64(b, uint64(g.First))
-	return le.AppendUint64(b, uint64(g.Next))
+	b = le.AppendUint64(b, uint64(g.Next))
+	return le.AppendUint32(b, g.Decision)
 }
 
 // ParseSegment reads a segment from the front of b and returns what follows it. The error is ErrMalformed; a segment that no
@@ -71,11 +72,12 @@ func ParseSegment(b []byte) (g Segment, rest []byte, err error) {
 	if g.Source, b, err = ParseSource(b); err != nil {
 		return g, nil, err
 	}
-	if len(b) < 24 {
-		return g, nil, short("segment", len(b), 24)
+	if len(b) < 28 {
+		return g, nil, short("segment", len(b), 28)
 	}
 	g.Start, g.First, g.Next = int64(le.Uint64(b)), int64(le.Uint64(b[8:])), int64(le.Uint64(b[16:]))
-	return g, b[24:], g.validate()
+	g.Decision = le.Uint32(b[24:])
+	return g, b[28:], g.validate()
 }
 
 func appendPositions(b []byte, kind byte, p positions) []byte {

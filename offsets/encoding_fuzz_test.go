@@ -20,7 +20,7 @@ func FuzzParseTables(f *testing.F) {
 }
 
 func FuzzParseSegment(f *testing.F) {
-	f.Add(Segment{Source{"app", TopicID{9}, 4}, 2, Range{3, 5}}.AppendTo(nil))
+	f.Add(Segment{Source: Source{"app", TopicID{9}, 4}, Start: 2, Range: Range{3, 5}}.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, rest, err := ParseSegment(b)
 		if err != nil {

@@ -150,7 +150,7 @@ func (r *rules) sends(w world, start int8, visit func(world, step)) {
 	for t := range r.tablets {
 		for first := int64(0); first <= int64(w.end); first++ {
 			for next := first; next <= int64(w.end); next++ {
-				g := r.written(r, Segment{worldSource, int64(start), Range{first, next}}, t)
+				g := r.written(r, Segment{Source: worldSource, Start: int64(start), Range: Range{first, next}}, t)
 				if c, ok := r.apply(w, t, g); ok {
 					visit(c, step{"tablet %d applies [%d,%d) of the owner from %d", [4]int{t, int(g.First), int(g.Next), int(start)}})
 				}
@@ -272,7 +272,7 @@ func (r *rules) fault(w world) string {
 func (r *rules) finish(w world) string {
 	start := w.checkpoint
 	for t := range r.tablets {
-		g := r.written(r, Segment{worldSource, int64(start), Range{int64(start), int64(w.end)}}, t)
+		g := r.written(r, Segment{Source: worldSource, Start: int64(start), Range: Range{int64(start), int64(w.end)}}, t)
 		c, ok := r.apply(w, t, g)
 		if !ok {
 			return "a new owner is refused"
@@ -389,7 +389,7 @@ func TestExactlyOnceNeedsEveryRule(t *testing.T) {
 		"refused segments raise the ledger": func(r *rules) {
 			r.checkWith(func(l *Ledger, g Segment) error {
 				if err := l.Check(g); err != nil {
-					return l.Check(Segment{g.Source, g.Next, Range{g.Next, g.Next}})
+					return l.Check(Segment{Source: g.Source, Start: g.Next, Range: Range{g.Next, g.Next}})
 				}
 				return nil
 			})

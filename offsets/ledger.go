@@ -16,7 +16,8 @@ import (
 //
 // The zero value is an empty ledger. Not safe for concurrent use.
 type Ledger struct {
-	next positions
+	next   positions
+	fences map[string]uint32 // connector -> the oldest decision version that is taken
 }
 
 // HoleError says that a segment begins above everything that is known to be there. The entry that carries it must
@@ -34,11 +35,14 @@ func (e *HoleError) Error() string {
 // Next is the position of s: rows of s at or above it are new, rows below it were seen. 0 when s is unknown.
 func (l *Ledger) Next(s Source) int64 { return l.next[s] }
 
-// Check refuses a segment that would leave a hole (*HoleError) or that no owner sends (ErrMalformed). A refusal is not
-// an acknowledgement, wherever the ledger stands.
+// Check refuses a segment of an old decision (*StaleError), one that would leave a hole (*HoleError), and one that no owner
+// sends (ErrMalformed). A refusal is not an acknowledgement, wherever the ledger stands.
 func (l *Ledger) Check(seg Segment) error {
 	if err := seg.validate(); err != nil {
 		return err
+	}
+	if want := l.fences[seg.Source.Connector]; seg.Decision < want {
+		return &StaleError{Segment: seg, Want: want}
 	}
 	if next := l.next[seg.Source]; seg.First > max(next, seg.Start) {
 		return &HoleError{Segment: seg, Ledger: next}
@@ -60,7 +64,9 @@ func (l *Ledger) Advance(seg Segment) {
 }
 
 // Clone is an independent copy.
-func (l *Ledger) Clone() *Ledger { return &Ledger{next: maps.Clone(l.next)} }
+func (l *Ledger) Clone() *Ledger {
+	return &Ledger{next: maps.Clone(l.next), fences: maps.Clone(l.fences)}
+}
 
 // Len is the number of sources known.
 func (l *Ledger) Len() int { return len(l.next) }
@@ -69,13 +75,19 @@ func (l *Ledger) Len() int { return len(l.next) }
 func (l *Ledger) All() iter.Seq2[Source, int64] { return l.next.all() }
 
 // AppendTo appends the ledger's encoding to b: the same bytes for the same content.
-func (l *Ledger) AppendTo(b []byte) []byte { return appendPositions(b, kindLedger, l.next) }
+func (l *Ledger) AppendTo(b []byte) []byte {
+	return appendFences(appendPositions(b, kindLedger, l.next), l.Fences())
+}
 
 // ParseLedger reads what AppendTo wrote, all of b. The error is ErrMalformed.
 func ParseLedger(b []byte) (*Ledger, error) {
-	next, err := parseWhole(b, kindLedger)
+	next, rest, err := parsePositions(b, kindLedger)
 	if err != nil {
 		return nil, err
 	}
-	return &Ledger{next: next}, nil
+	fences, err := parseFences(rest)
+	if err != nil {
+		return nil, err
+	}
+	return &Ledger{next: next, fences: fences}, nil
 }

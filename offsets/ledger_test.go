@@ -22,7 +22,7 @@ var sources = rapid.Custom(func(t *rapid.T) Source {
 var segments = rapid.Custom(func(t *rapid.T) Segment {
 	start := rapid.Int64Range(-1, 30).Draw(t, "start")
 	first := start + rapid.Int64Range(-1, 20).Draw(t, "first")
-	return Segment{sources.Draw(t, "source"), start, Range{first, first + rapid.Int64Range(-1, 10).Draw(t, "length")}}
+	return Segment{Source: sources.Draw(t, "source"), Start: start, Decision: rapid.Uint32Range(0, 3).Draw(t, "decision"), Range: Range{first, first + rapid.Int64Range(-1, 10).Draw(t, "length")}}
 })
 
 // entries is the sorted listing of a table, to compare it with.
@@ -41,17 +41,27 @@ func entries(m map[Source]int64) (list []string) {
 func TestLedgerAgainstAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var l Ledger
-		model := map[Source]int64{}
+		model, fences := map[Source]int64{}, map[string]uint32{}
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
+			if rapid.IntRange(0, 7).Draw(t, "fence") == 0 {
+				f := Fence{sources.Draw(t, "source").Connector, rapid.Uint32Range(0, 3).Draw(t, "decision")}
+				l.Fence(f)
+				fences[f.Connector] = max(fences[f.Connector], f.Decision)
+			}
 			g := segments.Draw(t, "segment")
 			next := model[g.Source]
 			malformed := g.Start < 0 || g.First < g.Start || g.Next < g.First
 			err := l.Check(g)
 			var hole *HoleError
+			var stale *StaleError
 			switch {
 			case malformed:
 				if !errors.Is(err, ErrMalformed) {
 					t.Fatalf("%+v: %v, want malformed", g, err)
+				}
+			case g.Decision < fences[g.Source.Connector]:
+				if !errors.As(err, &stale) || stale.Want != fences[g.Source.Connector] || stale.Segment != g {
+					t.Fatalf("%+v with fences %v: %v, want a stale decision", g, fences, err)
 				}
 			case g.First > next && g.First > g.Start:
 				if !errors.As(err, &hole) || hole.Ledger != next || hole.Segment != g {
@@ -78,7 +88,8 @@ func TestLedgerAgainstAMap(t *testing.T) {
 		roundTrip(t, &l, ParseLedger)
 		clone := l.Clone()
 		before := l.AppendTo(nil)
-		clone.Advance(Segment{Source{Connector: "new"}, 0, Range{0, 1}})
+		clone.Fence(Fence{"new", 9})
+		clone.Advance(Segment{Source: Source{Connector: "new"}, Decision: 9, Range: Range{0, 1}})
 		if !bytes.Equal(l.AppendTo(nil), before) || clone.Len() != l.Len()+1 {
 			t.Fatal("a clone is not independent")
 		}
@@ -157,8 +168,10 @@ func TestNamesForPeople(t *testing.T) {
 	for got, want := range map[string]string{
 		s.String():                             "app/-wAAAAAAAAAAAAAAAAAAAQ/3",
 		Source{Connector: "writer:w"}.String(): "writer:w/0",
-		(&HoleError{Segment{s, 2, Range{9, 12}}, 5}).Error(): "offsets: source app/-wAAAAAAAAAAAAAAAAAAAQ/3: segment [9,12) with start 2 " +
+		(&HoleError{Segment{Source: s, Start: 2, Range: Range{9, 12}}, 5}).Error(): "offsets: source app/-wAAAAAAAAAAAAAAAAAAAQ/3: segment [9,12) with start 2 " +
 			"leaves a hole: want first at or below 5 (ledger 5)",
+		(&StaleError{Segment{Source: s, Decision: 2, Range: Range{9, 12}}, 3}).Error(): "offsets: source app/-wAAAAAAAAAAAAAAAAAAAQ/3: segment [9,12) of " +
+			"decision version 2, want at least 3",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -64,6 +64,9 @@ type Segment struct {
 	// Start is where the sender's ownership began: the checkpoint that it found. What lies below was settled before,
 	// so the first segment of an owner may begin there although this tablet never heard of the source.
 	Start int64
+	// Decision is the version of the connector's settings under which its owner decided which records belong to the tablet.
+	// 0 is that of a source without settings.
+	Decision uint32
 	Range
 }
 

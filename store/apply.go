@@ -113,7 +113,9 @@ func (t *Tablet) apply(e Entry) Result {
 	case batch.KindInstall:
 		r = t.installLocked(body, r)
 	case batch.KindAdvance:
-		r = t.advanceLocked(h, body, r)
+		r = t.advanceLocked(body, r)
+	case batch.KindFence:
+		r = t.fenceLocked(body, r)
 	default:
 		r.Outcome = Malformed
 	}
@@ -141,7 +143,7 @@ func aligned(data []byte) []byte {
 	return append(make([]byte, 0, len(data)+8), data...)
 }
 
-func (t *Tablet) advanceLocked(h batch.Header, body []byte, r Result) Result {
+func (t *Tablet) advanceLocked(body []byte, r Result) Result {
 	to, err := parseAdvance(body)
 	if err != nil {
 		r.Outcome = Malformed
@@ -149,7 +151,18 @@ func (t *Tablet) advanceLocked(h batch.Header, body []byte, r Result) Result {
 	}
 	t.mu.commands++
 	r.Timestamp = max(r.Timestamp, to)
-	t.mu.decision = max(t.mu.decision, h.Decision)
+	return r
+}
+
+// fenceLocked makes the ledger refuse older decisions of a connector.
+func (t *Tablet) fenceLocked(body []byte, r Result) Result {
+	f, err := parseFence(body)
+	if err != nil {
+		r.Outcome = Malformed
+		return r
+	}
+	t.mu.commands++
+	t.mu.ledger.Fence(f)
 	return r
 }
 
@@ -167,7 +180,7 @@ func (t *Tablet) freezeLocked(body []byte, fresh *memRowSet, r Result) Result {
 	}
 	s.horizon = max(s.horizon, min(c.horizon, r.Timestamp))
 	s.frozen = append(slices.Clip(s.frozen), &frozenRowSet{memRowSet: s.mem, freeze: r.Index, manifest: manifest{
-		tablet: uint64(t.spec.ID), schema: t.schema.Version, decision: s.decision,
+		tablet: uint64(t.spec.ID), schema: t.schema.Version,
 		durable:   Durable{Index: r.Index, Term: s.term, Members: s.members, MembersIndex: s.membersAt},
 		timestamp: r.Timestamp, horizon: s.horizon, ledger: s.ledger.Clone(),
 	}})
@@ -212,8 +225,6 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 	switch {
 	case err != nil:
 		r.Outcome, r.Timestamp = Malformed, s.last+1
-	case p.Header.Decision < s.decision:
-		r.Outcome = Stale
 	case !t.fits(p):
 		r.Outcome = Malformed
 	default:
@@ -245,7 +256,7 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 
 // fits tells whether an entry's columns are the table's, without nulls where there must be none.
 func (t *Tablet) fits(p *batch.Parsed) bool {
-	if len(p.Segments) > 0 && p.Segment == nil && p.Batch.Rows > 0 {
+	if len(p.Segments) > 0 && p.Segment == nil && !p.Noted && p.Batch.Rows > 0 {
 		return false
 	}
 	if p.Batch.Rows == 0 {
@@ -271,7 +282,7 @@ func (t *Tablet) fits(p *batch.Parsed) bool {
 	return true
 }
 
-// checkSegments refuses holes, and works out for each segment below which offset its rows were seen.
+// checkSegments refuses old decisions and holes, and works out for each segment below which offset its rows were seen.
 func (t *Tablet) checkSegments(p *batch.Parsed, r Result) Result {
 	ledger := t.mu.ledger
 	t.scratch.floors = t.scratch.floors[:0]
@@ -283,6 +294,11 @@ func (t *Tablet) checkSegments(p *batch.Parsed, r Result) Result {
 			}
 		}
 		err := ledger.Check(g)
+		var stale *offsets.StaleError
+		if errors.As(err, &stale) {
+			r.Outcome, r.Segment = Stale, uint32(i)
+			return r
+		}
 		var hole *offsets.HoleError
 		if errors.As(err, &hole) {
 			if t.broken == holesTaken {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"nyala/offsets"
 	"nyala/store/batch"
 	"nyala/store/rowset"
 )
@@ -21,6 +22,8 @@ type Timestamp = int64
 //	         8 id of a removed rowset, each
 //	         8 id, 8 rows, then for the Parquet file and the keys file: 8 size, 32 hash; each added rowset
 //	Advance  8 timestamp that the tablet must reach
+//	Fence    4 decision version: entries of the connector with an older one are refused from here on
+//	         4 length, name of the connector
 //
 // The body of a Write is described in package batch.
 
@@ -56,22 +59,29 @@ type installCommand struct {
 	added   []added
 }
 
-func command(kind batch.Kind, decision uint32, body []byte) []byte {
+func command(kind batch.Kind, body []byte) []byte {
 	e := append(batch.Begin(make([]byte, 0, batch.HeaderSize+len(body))), body...)
-	batch.Seal(e, batch.Header{Kind: kind, Decision: decision})
+	batch.Seal(e, batch.Header{Kind: kind})
 	return e
 }
 
 // AdvanceEntry is a command that raises a tablet's last timestamp to at least to, so that a read at
-// to gives the same answer on every replica for ever. A decision above the tablet's makes it refuse
-// entries of older decisions from then on; 0 leaves it as it is.
-func AdvanceEntry(to Timestamp, decision uint32) []byte {
-	return command(batch.KindAdvance, decision, binary.LittleEndian.AppendUint64(nil, uint64(to)))
+// to gives the same answer on every replica for ever.
+func AdvanceEntry(to Timestamp) []byte {
+	return command(batch.KindAdvance, binary.LittleEndian.AppendUint64(nil, uint64(to)))
+}
+
+// FenceEntry is a command that makes a tablet refuse, for ever, what a connector decided under an older version of its
+// settings than f's. The ledger of a replica that has reached the command's timestamp says how far the older ones came.
+func FenceEntry(f offsets.Fence) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, f.Decision)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(f.Connector)))
+	return command(batch.KindFence, append(b, f.Connector...))
 }
 
 func (c freezeCommand) entry() []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(c.horizon))
-	return command(batch.KindFreeze, 0, binary.LittleEndian.AppendUint64(b, c.after))
+	return command(batch.KindFreeze, binary.LittleEndian.AppendUint64(b, c.after))
 }
 
 func (c installCommand) entry() []byte {
@@ -84,7 +94,7 @@ func (c installCommand) entry() []byte {
 	for _, a := range c.added {
 		b = appendAdded(b, a)
 	}
-	return command(batch.KindInstall, 0, b)
+	return command(batch.KindInstall, b)
 }
 
 func appendAdded(b []byte, a added) []byte {
@@ -198,6 +208,16 @@ func parseAdvance(body []byte) (Timestamp, error) {
 	return to, r.end("advance command")
 }
 
+func parseFence(body []byte) (f offsets.Fence, err error) {
+	r := &reader{b: body}
+	f.Decision = r.u32()
+	f.Connector = string(r.bytes())
+	if r.err == nil && (f.Decision == 0 || f.Connector == "" || len(f.Connector) > offsets.MaxConnector) {
+		r.err = fmt.Errorf("connector's name of %d bytes, decision version %d", len(f.Connector), f.Decision)
+	}
+	return f, r.end("fence command")
+}
+
 // Validate checks an entry as far as one can without a tablet. Whoever takes entries from outside of
 // the node calls it before it proposes them: an entry whose checksum does not hold stops every replica.
 func Validate(entry []byte) error {
@@ -214,6 +234,8 @@ func Validate(entry []byte) error {
 		_, err = parseInstall(body)
 	case batch.KindAdvance:
 		_, err = parseAdvance(body)
+	case batch.KindFence:
+		_, err = parseFence(body)
 	default:
 		err = fmt.Errorf("store: entry of kind %s is no log entry: %w", h.Kind, batch.ErrCorrupt)
 	}
@@ -226,7 +248,7 @@ func DumpEntry(entry []byte) string {
 	if err != nil {
 		return err.Error()
 	}
-	head := fmt.Sprintf("%s at %d decision %d", h.Kind, h.Timestamp, h.Decision)
+	head := fmt.Sprintf("%s at %d", h.Kind, h.Timestamp)
 	switch h.Kind {
 	case batch.KindWrite:
 		p, err := batch.ParseWrite(aligned(entry))
@@ -235,7 +257,7 @@ func DumpEntry(entry []byte) string {
 		}
 		head += fmt.Sprintf(" schema %d rows %d bytes %d", h.SchemaVersion, p.Batch.Rows, len(entry))
 		for _, s := range p.Segments {
-			head += fmt.Sprintf(" %s%s", s.Source, s.Range)
+			head += fmt.Sprintf(" %s%s decision %d", s.Source, s.Range, s.Decision)
 		}
 	case batch.KindFreeze:
 		c, err := parseFreeze(body)
@@ -258,6 +280,12 @@ func DumpEntry(entry []byte) string {
 			return err.Error()
 		}
 		head += fmt.Sprintf(" to %d", to)
+	case batch.KindFence:
+		f, err := parseFence(body)
+		if err != nil {
+			return err.Error()
+		}
+		head += fmt.Sprintf(" %s decision %d", f.Connector, f.Decision)
 	}
 	return head
 }

@@ -68,7 +68,7 @@ syncdir d/3
 write d/3/manifest
 sync d/3/manifest
 `)
-	s.apply(AdvanceEntry(200, 0), 0)
+	s.apply(AdvanceEntry(200), 0)
 	s.flush(0)
 	golden("a flush of nothing", `
 write d/3/manifest

@@ -201,11 +201,11 @@ func TestRefused(t *testing.T) {
 	if r := s.apply(batch.AppendWrite(nil, w), 300); r.Outcome != Malformed {
 		t.Fatalf("got %+v", r)
 	}
-	if r := s.apply(command(batch.KindFreeze, 0, []byte{1}), 0); r.Outcome != Malformed {
+	if r := s.apply(command(batch.KindFreeze, []byte{1}), 0); r.Outcome != Malformed {
 		t.Fatalf("got %+v", r)
 	}
-	s.apply(AdvanceEntry(0, 5), 400)
-	if r := s.apply(pairs(batch.Upsert, 1, 2), 500); r.Outcome != Stale || !errors.Is(r.Err(), ErrStale) {
+	s.apply(FenceEntry(offsets.Fence{Connector: "c", Decision: 1}), 400)
+	if r := s.apply(segment(0, 1, 2), 500); r.Outcome != Stale || !errors.Is(r.Err(), ErrStale) {
 		t.Fatalf("got %+v", r)
 	}
 	s.want(0, "1=1 ")
@@ -221,7 +221,7 @@ func TestRefused(t *testing.T) {
 	if _, err := s.Scan(ScanOptions{}); !errors.Is(err, batch.ErrCorrupt) {
 		t.Fatalf("a failed tablet answered: %v", err)
 	}
-	for _, e := range [][]byte{damaged, command(batch.KindInstall, 0, []byte{1}), command(batch.KindRows, 0, nil), {1, 2}} {
+	for _, e := range [][]byte{damaged, command(batch.KindInstall, []byte{1}), command(batch.KindRows, nil), command(batch.KindFence, []byte{1}), {1, 2}} {
 		if Validate(e) == nil {
 			t.Errorf("Validate passed %x", e)
 		}
@@ -230,10 +230,10 @@ func TestRefused(t *testing.T) {
 
 func TestAdvance(t *testing.T) {
 	s := newSingle(t, vfs.NewMem())
-	if r := s.apply(AdvanceEntry(900, 0), 100); r.Timestamp != 900 || s.LastTimestamp() != 900 {
+	if r := s.apply(AdvanceEntry(900), 100); r.Timestamp != 900 || s.LastTimestamp() != 900 {
 		t.Fatalf("got %+v", r)
 	}
-	if r := s.apply(AdvanceEntry(200, 0), 100); r.Timestamp != 901 {
+	if r := s.apply(AdvanceEntry(200), 100); r.Timestamp != 901 {
 		t.Fatalf("got %+v", r)
 	}
 	if _, err := s.Scan(ScanOptions{At: 902}); !errors.Is(err, ErrNotYet) {

@@ -53,7 +53,8 @@ func FuzzManifestFile(f *testing.F) {
 func FuzzCommand(f *testing.F) {
 	f.Add(freezeCommand{horizon: -5, after: 3}.entry()[batch.HeaderSize:])
 	f.Add(installCommand{freeze: 7, removed: []uint64{1, 2}, added: sampleManifest().addedOnes()}.entry()[batch.HeaderSize:])
-	f.Add(AdvanceEntry(5, 0)[batch.HeaderSize:])
+	f.Add(AdvanceEntry(5)[batch.HeaderSize:])
+	f.Add(FenceEntry(offsets.Fence{Connector: "app", Decision: 2})[batch.HeaderSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if c, err := parseFreeze(body); err == nil && !bytes.Equal(c.entry()[batch.HeaderSize:], body) {
 			t.Fatal("freeze")
@@ -61,11 +62,14 @@ func FuzzCommand(f *testing.F) {
 		if c, err := parseInstall(body); err == nil && !bytes.Equal(c.entry()[batch.HeaderSize:], body) {
 			t.Fatal("install")
 		}
-		if to, err := parseAdvance(body); err == nil && !bytes.Equal(AdvanceEntry(to, 0)[batch.HeaderSize:], body) {
+		if to, err := parseAdvance(body); err == nil && !bytes.Equal(AdvanceEntry(to)[batch.HeaderSize:], body) {
 			t.Fatal("advance")
 		}
-		for _, k := range []batch.Kind{batch.KindWrite, batch.KindFreeze, batch.KindInstall, batch.KindAdvance, 77} {
-			DumpEntry(command(k, 0, body))
+		if to, err := parseFence(body); err == nil && !bytes.Equal(FenceEntry(to)[batch.HeaderSize:], body) {
+			t.Fatal("fence")
+		}
+		for _, k := range []batch.Kind{batch.KindWrite, batch.KindFreeze, batch.KindInstall, batch.KindAdvance, batch.KindFence, 77} {
+			DumpEntry(command(k, body))
 		}
 		if r, err := ParseResult(body); err == nil {
 			if again, err := ParseResult(r.Append(nil)); err != nil || again != r {

@@ -146,7 +146,7 @@ func TestFlushBySizeAndAge(t *testing.T) {
 		g.equal(2)
 		time.Sleep(2 * time.Hour) // an idle tablet is left alone
 		g.equal(2)
-		if _, err := g.propose(context.Background(), 0, AdvanceEntry(0, 0)); err != nil {
+		if _, err := g.propose(context.Background(), 0, AdvanceEntry(0)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)

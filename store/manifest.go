@@ -27,7 +27,7 @@ type Durable struct {
 //
 //	1  version, 1    3  zero
 //	8  tablet
-//	4  schema version    4  decision version
+//	4  schema version
 //	8  durable index     8  its term
 //	8  last timestamp as of the durable index
 //	8  history horizon as of the durable index
@@ -40,7 +40,6 @@ type Durable struct {
 type manifest struct {
 	tablet    uint64
 	schema    uint32
-	decision  uint32
 	durable   Durable
 	timestamp Timestamp
 	horizon   Timestamp
@@ -66,7 +65,6 @@ func (m *manifest) appendTo(b []byte) []byte {
 	b = append(b, manifestVersion, 0, 0, 0)
 	b = le.AppendUint64(b, m.tablet)
 	b = le.AppendUint32(b, m.schema)
-	b = le.AppendUint32(b, m.decision)
 	b = le.AppendUint64(b, m.durable.Index)
 	b = le.AppendUint64(b, m.durable.Term)
 	b = le.AppendUint64(b, uint64(m.timestamp))
@@ -97,7 +95,7 @@ func parseManifest(b []byte) (*manifest, error) {
 	if head := r.take(4); r.err == nil && head[0] != manifestVersion {
 		return nil, fmt.Errorf("store: manifest: version %d, want %d: %w", head[0], manifestVersion, batch.ErrCorrupt)
 	}
-	m := &manifest{tablet: r.u64(), schema: r.u32(), decision: r.u32()}
+	m := &manifest{tablet: r.u64(), schema: r.u32()}
 	m.durable.Index, m.durable.Term = r.u64(), r.u64()
 	m.timestamp, m.horizon, m.installed = int64(r.u64()), int64(r.u64()), r.u64()
 	m.durable.MembersIndex = r.u64()
@@ -152,11 +150,14 @@ func DumpManifest(b []byte) string {
 		return err.Error() + "\n"
 	}
 	var s strings.Builder
-	fmt.Fprintf(&s, "tablet %d schema %d decision %d\n", m.tablet, m.schema, m.decision)
+	fmt.Fprintf(&s, "tablet %d schema %d\n", m.tablet, m.schema)
 	fmt.Fprintf(&s, "durable %d term %d timestamp %d horizon %d installed %d members %d (%d bytes)\n",
 		m.durable.Index, m.durable.Term, m.timestamp, m.horizon, m.installed, m.durable.MembersIndex, len(m.durable.Members))
 	for source, next := range m.ledger.All() {
 		fmt.Fprintf(&s, "ledger %s %d\n", source, next)
+	}
+	for _, f := range m.ledger.Fences() {
+		fmt.Fprintf(&s, "fence %s decision %d\n", f.Connector, f.Decision)
 	}
 	for _, r := range m.rowsets {
 		fmt.Fprintf(&s, "rowset %d rows %d dead %d parquet %d %s keys %d %s\n",

@@ -497,7 +497,7 @@ func (m *model) run(steps int) error {
 			stamp, h := m.tick()
 			to := h.last + int64(m.rng.IntN(4)) - 2
 			h.last = max(h.last, to)
-			m.append(AdvanceEntry(to, 0), stamp, h)
+			m.append(AdvanceEntry(to), stamp, h)
 		case 6:
 			m.freeze()
 		case 7:

@@ -34,7 +34,7 @@ type Result struct {
 	Timestamp Timestamp // effective: births and deaths of the entry's rows
 	Rows      uint32    // rows that took effect
 	Dropped   uint32    // rows that the ledger had seen
-	Segment   uint32    // Hole: position of the refused segment
+	Segment   uint32    // Hole, Stale: position of the refused segment
 	Next      int64     // Hole: where the ledger stands for its source
 }
 
@@ -73,7 +73,7 @@ func (r Result) Err() error {
 	case Malformed:
 		return fmt.Errorf("store: entry %d: %w", r.Index, ErrMalformed)
 	case Stale:
-		return fmt.Errorf("store: entry %d: %w", r.Index, ErrStale)
+		return fmt.Errorf("store: entry %d: segment %d: %w", r.Index, r.Segment, ErrStale)
 	}
 	return fmt.Errorf("store: entry %d: %w", r.Index, ErrFailed)
 }

@@ -6,17 +6,16 @@ import "nyala/store/rowset"
 type Status struct {
 	ID        ID
 	Table     string
-	Rows      int64     // alive as of LastTimestamp
-	Bytes     int64     // of DiskRowSets' files and of MemRowSets
-	MemBytes  int64     // of MemRowSets, also those on their way to disk
-	RowSets   int       // DiskRowSets
-	Height    int       // the most DiskRowSets that may have one key, by their key bounds
-	Frozen    int       // MemRowSets on their way to disk
-	Applied   uint64    // index of the last entry applied
-	Durable   uint64    // durable index
-	Last      Timestamp // timestamp of the last entry applied
-	Horizon   Timestamp // reads below it are refused
-	Decision  uint32
+	Rows      int64       // alive as of LastTimestamp
+	Bytes     int64       // of DiskRowSets' files and of MemRowSets
+	MemBytes  int64       // of MemRowSets, also those on their way to disk
+	RowSets   int         // DiskRowSets
+	Height    int         // the most DiskRowSets that may have one key, by their key bounds
+	Frozen    int         // MemRowSets on their way to disk
+	Applied   uint64      // index of the last entry applied
+	Durable   uint64      // durable index
+	Last      Timestamp   // timestamp of the last entry applied
+	Horizon   Timestamp   // reads below it are refused
 	Hash      rowset.Hash // of the durable manifest: equal on replicas of equal durable index
 	Failed    error       // why it does not apply any more
 	Fault     error       // why work on its files failed last; it is tried again
@@ -32,7 +31,7 @@ func (t *Tablet) Status() Status {
 	t.mu.RUnlock()
 	out := Status{
 		ID: t.spec.ID, Table: t.spec.Table, MemBytes: s.footprint(), RowSets: len(s.disks), Height: height(s.disks), Frozen: len(s.frozen),
-		Applied: s.applied, Durable: s.durable.Index, Last: s.last, Horizon: s.horizon, Decision: s.decision,
+		Applied: s.applied, Durable: s.durable.Index, Last: s.last, Horizon: s.horizon,
 		Hash: manifestHash(s.body), Failed: s.failed, Fault: s.fault,
 	}
 	alive := func(batches []memBatch, d *deaths) {

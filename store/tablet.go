@@ -29,8 +29,9 @@ type Spec struct {
 	RangeLow  int64 // of the range column, if HasRange: [RangeLow, RangeHigh)
 	RangeHigh int64
 	HasRange  bool
-	History   time.Duration // how far back reads may look
-	Begin     Timestamp     // all that is written is later: reads up to here took place before the tablet was made
+	History   time.Duration   // how far back reads may look
+	Begin     Timestamp       // all that is written is later: reads up to here took place before the tablet was made
+	Fences    []offsets.Fence // older decisions that were no longer taken when the tablet was made
 }
 
 // Entry is a committed log entry. The tablet keeps Data for as long as its rows are in memory.
@@ -100,7 +101,6 @@ type state struct {
 	term      uint64
 	last      Timestamp
 	horizon   Timestamp // reads below are refused
-	decision  uint32
 	members   []byte
 	membersAt uint64
 
@@ -197,7 +197,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 	}
 	s := &state{
 		mem: newMemRowSet(t.schema, 0, nil), ledger: m.ledger.Clone(), applied: m.durable.Index, term: m.durable.Term,
-		last: m.timestamp, horizon: m.horizon, decision: m.decision, members: m.durable.Members, membersAt: m.durable.MembersIndex,
+		last: m.timestamp, horizon: m.horizon, members: m.durable.Members, membersAt: m.durable.MembersIndex,
 		lastFreeze: m.durable.Index, installed: m.installed, durable: m.durable, body: m.appendTo(nil),
 	}
 	for _, r := range m.rowsets {
@@ -215,7 +215,11 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 
 // emptyManifest is that of a tablet that has applied nothing.
 func emptyManifest(spec Spec) *manifest {
-	return &manifest{tablet: uint64(spec.ID), schema: spec.Schema.Version, timestamp: spec.Begin, ledger: &offsets.Ledger{}}
+	m := &manifest{tablet: uint64(spec.ID), schema: spec.Schema.Version, timestamp: spec.Begin, ledger: &offsets.Ledger{}}
+	for _, f := range spec.Fences {
+		m.ledger.Fence(f)
+	}
+	return m
 }
 
 // removeGarbage deletes every file of the tablet's directory that keep does not name.

@@ -90,8 +90,8 @@ func TestWriteRoundTrip(t *testing.T) {
 	s := everyType()
 	rapid.Check(t, func(t *rapid.T) {
 		views, rows := drawBatches(t, s)
-		w := &Write{Header: Header{Kind: KindWrite, Timestamp: 7, SchemaVersion: 3, Decision: 2}, Batches: views}
-		w.Segments = []offsets.Segment{{Source: offsets.Source{Connector: "c", Partition: 4}, Range: offsets.Range{First: 10, Next: 5000}}}
+		w := &Write{Header: Header{Kind: KindWrite, Timestamp: 7, SchemaVersion: 3}, Batches: views}
+		w.Segments = []offsets.Segment{{Source: offsets.Source{Connector: "c", Partition: 4}, Decision: 2, Range: offsets.Range{First: 10, Next: 5000}}}
 		keys := NewKeys(s)
 		var refs []Ref
 		for b := range views {
@@ -113,7 +113,7 @@ func TestWriteRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Header != (Header{KindWrite, 99, 3, 2}) || len(p.Segments) != 1 || p.Segments[0] != w.Segments[0] {
+		if p.Header != (Header{KindWrite, 99, 3}) || len(p.Segments) != 1 || p.Segments[0] != w.Segments[0] {
 			t.Fatalf("got header %+v segments %+v", p.Header, p.Segments)
 		}
 		again := NewKeys(s)

@@ -18,7 +18,7 @@
 //	 6  2  zero
 //	 8  8  timestamp, microseconds since 1970
 //	16  4  schema version
-//	20  4  decision version
+//	20  4  zero
 //	24  4  body length in bytes
 //	28  4  CRC32C of the body
 //	32  4  CRC32C of bytes 0 to 32
@@ -29,9 +29,9 @@
 //	 4  4  columns
 //	 8  4  segments
 //	12  1  operation of all rows, or 255: one byte a row
-//	13  1  1: rows have origins (segment and offset)
+//	13  1  1: rows have origins (segment and offset); 2: they have none, and segments say how far their sources have come; 0: neither
 //	14  2  zero
-//	16     segments, each: 8 start, 8 first, 8 next, 16 topic id, 4 partition, 4 name length, name, zeros to 8 bytes
+//	16     segments, each: 8 start, 8 first, 8 next, 16 topic id, 4 partition, 4 decision version, 4 zero, 4 name length, name, zeros to 8 bytes
 //	 .     if rows have origins: 2 bytes a row, the segment; then 4 bytes a row, offset less the segment's first
 //	 .     if operations differ: 1 byte a row
 //	 .     column directory, 32 bytes a column:

@@ -17,6 +17,7 @@ const (
 	KindFreeze  Kind = 3
 	KindInstall Kind = 4
 	KindAdvance Kind = 5
+	KindFence   Kind = 6
 )
 
 // HeaderSize is the length of an entry's header in bytes.
@@ -37,7 +38,6 @@ type Header struct {
 	Kind          Kind
 	Timestamp     int64 // as stamped by the leader; what apply uses may be later
 	SchemaVersion uint32
-	Decision      uint32 // decision version (docs/exactly-once.md)
 }
 
 // Begin appends room for a header; the body follows, then Seal.
@@ -52,7 +52,7 @@ func Seal(entry []byte, h Header) {
 	binary.LittleEndian.PutUint32(entry, magic)
 	entry[4], entry[5], entry[6], entry[7] = byte(h.Kind), formatVersion, 0, 0
 	binary.LittleEndian.PutUint32(entry[16:], h.SchemaVersion)
-	binary.LittleEndian.PutUint32(entry[20:], h.Decision)
+	binary.LittleEndian.PutUint32(entry[20:], 0)
 	binary.LittleEndian.PutUint32(entry[24:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(entry[28:], crc32.Checksum(body, castagnoli))
 	Stamp(entry, h.Timestamp)
@@ -87,7 +87,6 @@ func Open(entry []byte) (Header, []byte, error) {
 		Kind:          Kind(entry[4]),
 		Timestamp:     int64(binary.LittleEndian.Uint64(entry[8:])),
 		SchemaVersion: binary.LittleEndian.Uint32(entry[16:]),
-		Decision:      binary.LittleEndian.Uint32(entry[20:]),
 	}, body, nil
 }
 
@@ -103,6 +102,8 @@ func (k Kind) String() string {
 		return "install"
 	case KindAdvance:
 		return "advance"
+	case KindFence:
+		return "fence"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }

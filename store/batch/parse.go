@@ -13,6 +13,7 @@ type Parsed struct {
 	Header   Header
 	Batch    Batch
 	Segments []offsets.Segment
+	Noted    bool     // rows have no origin, and segments only say how far sources have come
 	Segment  []uint16 // per row, nil without origins
 	Delta    []uint32 // per row, nil without origins
 	op       byte
@@ -71,7 +72,7 @@ func (c *cursor) parse(p *Parsed) error {
 	}
 	rows, columns := int(binary.LittleEndian.Uint32(head)), int(binary.LittleEndian.Uint32(head[4:]))
 	segments := int(binary.LittleEndian.Uint32(head[8:]))
-	if (rows > len(c.b)*8 && columns > 0) || columns > len(c.b)/directoryEntry || segments > len(c.b)/48 || segments > 1<<16 {
+	if (rows > len(c.b)*8 && columns > 0) || columns > len(c.b)/directoryEntry || segments > len(c.b)/segmentBytes || segments > 1<<16 {
 		return fmt.Errorf("%d rows, %d columns and %d segments do not fit %d bytes", rows, columns, segments, len(c.b))
 	}
 	for range segments {
@@ -81,10 +82,16 @@ func (c *cursor) parse(p *Parsed) error {
 		}
 		p.Segments = append(p.Segments, s)
 	}
-	if head[13] == 1 {
+	switch head[13] {
+	case noOrigins:
+	case notedOrigins:
+		p.Noted = true
+	case rowOrigins:
 		if err := c.origins(p, rows); err != nil {
 			return err
 		}
+	default:
+		return fmt.Errorf("origins %d are unknown", head[13])
 	}
 	if p.op = head[12]; p.op == opPerRow {
 		b, err := c.take(rows)
@@ -104,8 +111,11 @@ func (c *cursor) parse(p *Parsed) error {
 	return c.columns(&p.Batch, rows, columns)
 }
 
+// segmentBytes is a segment without its connector's name.
+const segmentBytes = 56
+
 func (c *cursor) segment() (s offsets.Segment, err error) {
-	b, err := c.take(48)
+	b, err := c.take(segmentBytes)
 	if err != nil {
 		return s, err
 	}
@@ -114,7 +124,8 @@ func (c *cursor) segment() (s offsets.Segment, err error) {
 	s.Next = int64(binary.LittleEndian.Uint64(b[16:]))
 	copy(s.Source.Topic[:], b[24:])
 	s.Source.Partition = int32(binary.LittleEndian.Uint32(b[40:]))
-	name, err := c.take(int(binary.LittleEndian.Uint32(b[44:])))
+	s.Decision = binary.LittleEndian.Uint32(b[44:])
+	name, err := c.take(int(binary.LittleEndian.Uint32(b[52:])))
 	s.Source.Connector = string(name)
 	if err == nil && (s.First > s.Next || s.First < 0) {
 		err = fmt.Errorf("segment [%d,%d) is no range", s.First, s.Next)

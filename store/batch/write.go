@@ -20,6 +20,13 @@ const (
 
 const opPerRow = 255
 
+// What an entry knows of where its rows come from. The numbers are in logs.
+const (
+	noOrigins    = 0 // nothing
+	rowOrigins   = 1 // the segment and offset of each row
+	notedOrigins = 2 // its segments, and not which row is of which
+)
+
 // Ref names a row of one of several batches.
 type Ref struct{ Batch, Row uint32 }
 
@@ -29,8 +36,9 @@ type Write struct {
 	Header   Header
 	Batches  []Batch
 	Refs     []Ref
-	Segments []offsets.Segment // of at most 65,536 sources; none: rows without origin (dead letters)
-	Segment  []uint16          // per row: its segment; unused when there are no segments
+	Segments []offsets.Segment // of at most 65,536 sources; none: rows without origin
+	Noted    bool              // the rows have no origin, the segments only say how far their sources have come (dead letters)
+	Segment  []uint16          // per row: its segment; unused when there are no segments, or Noted
 	Delta    []uint32          // per row: its offset less the segment's First
 	Op       Op                // of all rows, unless
 	Ops      []Op              // ... they differ: per row
@@ -46,16 +54,18 @@ func AppendWrite(dst []byte, w *Write) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(w.Refs)))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(columns)))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(w.Segments)))
-	op, origins := byte(w.Op), byte(0)
+	op, origins := byte(w.Op), byte(noOrigins)
 	if w.Ops != nil {
 		op = opPerRow
 	}
-	if len(w.Segments) > 0 {
-		origins = 1
+	if w.Noted {
+		origins = notedOrigins
+	} else if len(w.Segments) > 0 {
+		origins = rowOrigins
 	}
 	dst = append(dst, op, origins, 0, 0)
 	dst = appendSegments(dst, w.Segments)
-	if origins == 1 {
+	if origins == rowOrigins {
 		dst = pad(append(dst, BytesOf(w.Segment)...))
 		dst = pad(append(dst, BytesOf(w.Delta)...))
 	}
@@ -91,6 +101,8 @@ func appendSegments(dst []byte, segments []offsets.Segment) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Next))
 		dst = append(dst, s.Source.Topic[:]...)
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(s.Source.Partition))
+		dst = binary.LittleEndian.AppendUint32(dst, s.Decision)
+		dst = append(dst, 0, 0, 0, 0)
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(s.Source.Connector)))
 		dst = pad(append(dst, s.Source.Connector...))
 	}
