@@ -40,7 +40,8 @@ type cluster struct {
 	clocks map[string]*clock
 	starts uint64
 	seed   uint64
-	broken mistake
+	broken broken
+	entry  int // most rows of an entry; 0: the default
 	traps  traps
 
 	flush   FlushOptions
@@ -135,7 +136,7 @@ func (e entropy) Read(b []byte) (int, error) {
 }
 
 func (c *cluster) entropy() io.Reader {
-	if c.broken == incarnationKept {
+	if c.broken.node == incarnationKept {
 		return entropy{rand.New(rand.NewPCG(c.seed, 0))}
 	}
 	return entropy{rand.New(rand.NewPCG(c.seed, c.starts))}
@@ -170,7 +171,7 @@ func (c *cluster) tryStart(id string) error {
 		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
-		broken: c.broken, breakTablet: c.broken.breakTablet(), reached: c.reachedOn(id),
+		broken: c.broken.node, breakRoom: c.broken.breakRoom, reached: c.reachedOn(id), rows: c.entry,
 	})
 	if err == nil {
 		c.nodes[id] = n
@@ -203,7 +204,7 @@ func (c *cluster) kill(id string, survive float64) {
 }
 
 // files is what a node sees of its disk.
-func (c *cluster) files(id string) vfs.FS { return c.broken.files(c.disks[id].faulty) }
+func (c *cluster) files(id string) vfs.FS { return c.broken.node.files(c.disks[id].faulty) }
 
 func (c *cluster) stopAll() {
 	for id, n := range c.nodes {

@@ -69,7 +69,7 @@ func cross(t *testing.T, point string, survives ...float64) {
 	for !slices.ContainsFunc(newStreams(rand.New(rand.NewPCG(seed, 2))), func(st *stream) bool { return st.skip }) {
 		seed++
 	}
-	s := newSimulation(t, seed, none)
+	s := newSimulation(t, seed, broken{})
 	defer s.end()
 	s.faults = nil
 	s.segment = 16 << 10

@@ -107,6 +107,7 @@ func (n *Node) startFeed(c configs.Connector) (*ingest.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.breaks(&o)
 	return ingest.New(o)
 }
 
@@ -130,6 +131,7 @@ func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
 		CreateCheckpoint: n.createCheckpoints, RaiseCheckpoints: n.raiseCheckpoints,
 		Acquire: n.tablets.Budget().Acquire, Release: n.tablets.Budget().Release,
 		Freshness: n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),
+		ChunkRows: n.options.rows,
 	}
 	if c.Write == configs.WriteInsert {
 		o.Op = batch.Insert
@@ -193,7 +195,13 @@ func (n *Node) createCheckpoints(ctx context.Context, sources []offsets.Source, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
+	if n.options.broken == startUnwritten {
+		return n.startsUnwritten(c), nil
+	}
 	r, err := n.propose(ctx, c)
+	if n.options.broken == startWanted {
+		return starts, err
+	}
 	if err == nil && len(r.Values) != len(sources) {
 		err = errors.New("connector: the catalog answered for another number of sources")
 	}

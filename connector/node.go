@@ -40,9 +40,10 @@ type Options struct {
 	// Freshness is called as rows become readable, with the age of the oldest; nil: only the metric is kept.
 	Freshness func(seconds float64, rows int)
 
-	broken      mistake             // only set by tests
-	breakTablet func(*store.Tablet) // likewise: of each tablet before it runs
-	reached     func(point string)  // likewise: told of each point that a room's Points lists
+	broken    mistake            // only set by tests
+	breakRoom func(part any)     // likewise: given what this node is made of, before it runs
+	reached   func(point string) // likewise: told of each point that a room's Points lists
+	rows      int                // likewise: of a chunk and of an entry; 0 means the defaults
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:
@@ -125,7 +126,9 @@ func Start(o Options) (*Node, error) {
 	}}
 	n.metrics = newMetrics(n)
 	n.router = &router{n: n}
-	n.sender = ingest.NewSender(ingest.SenderOptions{Write: n.writeRows, Logger: n.log, Reached: reached[ingest.Point](o.reached)})
+	sender := ingest.SenderOptions{Write: n.writeRows, EntryRows: o.rows, Logger: n.log, Reached: reached[ingest.Point](o.reached)}
+	n.breaks(&sender)
+	n.sender = ingest.NewSender(sender)
 	if err := n.open(); err != nil {
 		n.cancel(err)
 		return nil, errors.Join(err, n.closeParts())
@@ -160,6 +163,7 @@ func (n *Node) open() (err error) {
 	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, catalogDir), Logger: n.log, Reached: reached[catalog.Point](o.reached)}); err != nil {
 		return errors.Join(err, peers.Close())
 	}
+	n.breaks(n.catalog)
 	n.tablets, err = store.NewManager(store.ManagerOptions{
 		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: o.Config.Node.MemoryBytes,
 		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
@@ -178,6 +182,13 @@ func (n *Node) open() (err error) {
 		return errors.Join(err, peers.Close())
 	}
 	return nil
+}
+
+// breaks lets a test break the rules of a part.
+func (n *Node) breaks(part any) {
+	if n.options.breakRoom != nil {
+		n.options.breakRoom(part)
+	}
 }
 
 // reached gives the points of a room their names; nil when nobody asks.

@@ -83,9 +83,7 @@ func (n *Node) startReplica(view *catalog.Snapshot, t *catalog.Tablet) error {
 	if err != nil {
 		return err
 	}
-	if n.options.breakTablet != nil {
-		n.options.breakTablet(tablet)
-	}
+	n.breaks(tablet)
 	var founders []raftlog.Member
 	for _, m := range t.BootstrapFor(n.member()) {
 		founders = append(founders, raftlog.Member{Node: m.Node, Incarnation: m.Incarnation, Voter: true})

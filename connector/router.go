@@ -106,6 +106,9 @@ func (n *Node) writeRows(ctx context.Context, tablet uint64, entry []byte) (inge
 	if n.options.broken == ackUnknown && errors.Is(err, raftlog.ErrUnknown) {
 		return ingest.Answer{}, nil
 	}
+	if n.options.broken == gaveUp && errors.Is(err, raftlog.ErrUnknown) {
+		return ingest.Answer{}, context.Canceled
+	}
 	if err != nil {
 		if _, ok := n.catalog.Snapshot().Tablet(catalog.TabletID(tablet)); !ok {
 			err = fmt.Errorf("%w: %w", err, ingest.ErrTabletGone)
@@ -121,6 +124,9 @@ func (n *Node) writeRows(ctx context.Context, tablet uint64, entry []byte) (inge
 	case store.Applied:
 		n.metrics.duplicates.Add(float64(r.Dropped))
 	case store.Hole:
+		if n.options.broken == ackRefused {
+			return a, nil
+		}
 		a.Status, a.Segment = ingest.Refused, int(r.Segment)
 	case store.Stale:
 		a.Status, a.Segment = ingest.Stale, int(r.Segment)

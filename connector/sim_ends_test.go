@@ -92,7 +92,7 @@ func TestWipedNode(t *testing.T) {
 	for _, id := range []string{"n1", "n3"} { // the one that makes clusters, and another
 		t.Run(id, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newSimulation(t, 1, none)
+				s := newSimulation(t, 1, broken{})
 				defer s.end()
 				s.faults = nil
 				s.startAll()

@@ -45,7 +45,7 @@ func TestSimulation(t *testing.T) {
 	}
 	for seed := first; seed < first+uint64(count); seed++ {
 		passed := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulate(t, seed, mistake(*simBroken)) })
+			synctest.Test(t, func(t *testing.T) { simulate(t, seed, brokenBy(*simBroken)) })
 		})
 		if *simInside {
 			fmt.Printf(verdict, seed, passed)
@@ -72,7 +72,7 @@ const simSteps = 12
 // simBrokers is how many nodes Kafka has.
 const simBrokers = 3
 
-func newSimulation(t *testing.T, seed uint64, broken mistake) *simulation {
+func newSimulation(t *testing.T, seed uint64, rules broken) *simulation {
 	streams := newStreams(rand.New(rand.NewPCG(seed, 2)))
 	nodes, replicas := simSize(rand.New(rand.NewPCG(seed, 3)))
 	kafka := []kfake.Opt{kfake.NumBrokers(simBrokers), kfake.Ports(9092, 9093, 9094)}
@@ -83,7 +83,7 @@ func newSimulation(t *testing.T, seed uint64, broken mistake) *simulation {
 		cluster: newClusterOf(t, nodes, replicas, seed, streamsConfig(streams), kafka...),
 		began:   time.Now(), streams: streams, marks: map[offsets.Source]int64{},
 	}
-	s.broken = broken
+	s.broken = rules
 	s.flush = FlushOptions{Bytes: 4 << 10 << (2 * s.rng.IntN(3)), Age: []time.Duration{time.Second, 3 * time.Second, 10 * time.Second}[s.rng.IntN(3)]}
 	s.timings.Heartbeat = time.Second // half of the cost of idle groups
 	s.segment = []int64{0, 256 << 10}[s.rng.IntN(2)]
@@ -113,8 +113,8 @@ func simSize(rng *rand.Rand) (nodes, replicas int) {
 	return 3, 3
 }
 
-func simulate(t *testing.T, seed uint64, broken mistake) {
-	s := newSimulation(t, seed, broken)
+func simulate(t *testing.T, seed uint64, rules broken) {
+	s := newSimulation(t, seed, rules)
 	defer s.end()
 	s.startAll()
 	for range simSteps {

@@ -16,6 +16,7 @@ type entryBuilder struct {
 	all    []rowOrigin // in order of arrival
 	owners []*owner    // per segment
 	write  batch.Write
+	broken mistake // only set by tests
 }
 
 // rowOrigin is where a row of the entry to be comes from.
@@ -91,7 +92,7 @@ func (b *entryBuilder) segment(p *piece) int {
 	b.owners = append(b.owners, o)
 	g := offsets.Segment{Source: o.source, Decision: p.chunk.decision, Range: p.chunk.span}
 	if p.lane != nil {
-		g.Start, g.First = o.start, p.lane.next
+		g.Start, g.First = o.start, b.broken.first(p)
 	}
 	w.Segments = append(w.Segments, g)
 	return len(w.Segments) - 1

@@ -86,6 +86,7 @@ type Options struct {
 	Freshness        func(seconds float64, rows int) // called as rows become readable, with the age of their oldest; nil means nobody asks
 	Logger           *slog.Logger                    // nil means slog.Default
 	Reached          func(Point)                     // told of each step; only tests set it
+	broken           mistake                         // likewise
 
 	SessionBytes    int64         // undecided bytes of records, of all partitions here, at which nothing is polled; 0 means 32 MiB
 	PartitionBytes  int64         // undecided bytes of records at which a partition is paused; 0 means 16 MiB

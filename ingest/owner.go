@@ -160,7 +160,7 @@ func (o *owner) finish(c *chunk, decided bool) {
 		o.mu.paused = false
 	}
 	if decided && !o.dead.Load() {
-		o.mu.tracker.Done(c.span)
+		o.mu.tracker.Done(o.session.options.broken.decided(o.mu.tracker, c.span))
 		o.mu.newest = max(o.mu.newest, c.newest)
 	}
 	o.closeIdleLocked()

@@ -39,6 +39,7 @@ type SenderOptions struct {
 	EntryBytes int // likewise bytes; 0 means 512 KiB
 	Logger     *slog.Logger
 	Reached    func(Point) // told of each step; only tests set it
+	broken     mistake     // likewise
 }
 
 // Sender brings rows to tablets: a queue for each, and one entry in flight for each.
@@ -102,7 +103,7 @@ func (s *Sender) send(tablet uint64, p piece) {
 	}
 	q := s.mu.queues[tablet]
 	if q == nil {
-		q = &tabletQueue{sender: s, tablet: tablet}
+		q = &tabletQueue{sender: s, tablet: tablet, entry: entryBuilder{broken: s.options.broken}}
 		s.mu.queues[tablet] = q
 	}
 	q.mu.Lock()
@@ -183,6 +184,7 @@ func (q *tabletQueue) deliver(pieces []piece) {
 				return
 			}
 		case err != nil:
+			q.sender.options.broken.goOn(pieces)
 			releaseAll(pieces, false)
 			return
 		case answer.Status == Applied && distant != nil:

@@ -243,7 +243,7 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 		s.commands++
 		s.writes++
 		for _, g := range p.Segments {
-			s.ledger.Advance(g)
+			t.broken.advance(s.ledger, g)
 		}
 		if p.Batch.Rows > 0 {
 			s.mem.bytes.Add(int64(len(data)))
@@ -290,7 +290,7 @@ func (t *Tablet) checkSegments(p *batch.Parsed, r Result) Result {
 		for _, o := range p.Segments[:i] {
 			if o.Source == g.Source { // rare: what the first one brings counts for the second
 				ledger = ledger.Clone()
-				ledger.Advance(o)
+				t.broken.advance(ledger, o)
 			}
 		}
 		err := ledger.Check(g)
@@ -312,7 +312,7 @@ func (t *Tablet) checkSegments(p *batch.Parsed, r Result) Result {
 			r.Outcome = Malformed
 			return r
 		}
-		t.scratch.floors = append(t.scratch.floors, ledger.Next(g.Source))
+		t.scratch.floors = append(t.scratch.floors, t.broken.floor(g, ledger.Next(g.Source)))
 	}
 	return r
 }
@@ -339,7 +339,7 @@ func (t *Tablet) write(p *batch.Parsed, r Result) (Result, error) {
 	m.rows += uint32(n)
 	for i, h := range x.hashes {
 		row := base + uint32(i)
-		if p.Segment != nil && p.Offset(i) < x.floors[p.Segment[i]] && t.broken != seenTaken {
+		if p.Segment != nil && p.Offset(i) < x.floors[p.Segment[i]] {
 			m.deaths.set(row, ts)
 			r.Dropped++
 			continue

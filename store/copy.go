@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 
+	"nyala/offsets"
 	"nyala/store/rowset"
 	"nyala/store/vfs"
 )
@@ -182,6 +183,9 @@ func (t *Tablet) Restore(d Durable, body []byte) error {
 	fresh, err := t.stateOf(m)
 	if err != nil {
 		return err
+	}
+	if t.broken == ledgerLeft {
+		fresh.ledger = &offsets.Ledger{}
 	}
 	if err := t.manifest.add(body, false); err != nil {
 		for _, d := range fresh.disks {

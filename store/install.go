@@ -92,6 +92,7 @@ func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suff
 	}
 	m := t.manifestOf(f, w, disks)
 	body := m.appendTo(nil)
+	t.cutBefore(m)
 	if err := t.manifest.add(body, t.broken == manifestUnsynced); err != nil {
 		if fresh != nil {
 			fresh.release()

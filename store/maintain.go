@@ -67,11 +67,11 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 	if len(s.waiting) > 0 {
 		return true, t.carryOut(ctx, s.waiting[0], s.generation)
 	}
-	for _, f := range s.frozen {
+	for _, f := range t.broken.inOrder(s.frozen) {
 		if f.encoded == nil {
 			return true, t.encode(ctx, f)
 		}
-		if s.pending[0] == f.freeze && t.leads() {
+		if (s.pending[0] == f.freeze || t.broken == anyOrder) && t.leads() {
 			t.manager.reached(InstallProposing)
 			return false, t.proposeOwn(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
 		}

@@ -1,7 +1,13 @@
 package store
 
-// mistake breaks one rule of the engine. Tests set it to prove that the model test would notice: each of these
-// loses, doubles or revives a row, or lets replicas differ.
+import (
+	"slices"
+
+	"nyala/offsets"
+)
+
+// mistake breaks one rule of the engine. Tests set it to prove that the model test, or the simulation of whole clusters,
+// would notice: each of these loses, doubles or revives a row, or lets replicas differ.
 type mistake int
 
 const (
@@ -20,4 +26,65 @@ const (
 	manifestUnsynced         // a manifest is not synced before it counts
 	filesUnsynced            // files are not synced before a manifest names them
 	horizonFree              // reads below the horizon are answered
+	seenLess                 // the row just below the ledger is not dropped
+	seenMore                 // the row at the ledger is dropped
+	seenWhole                // an entry that begins below the ledger is dropped, not its rows
+	ledgerSet                // the ledger is set, not raised
+	ledgerLeft               // a tablet is copied without its ledger
+	cutEarly                 // the log is cut before the manifest is durable
 )
+
+// floor is the offset below which the rows of a segment were seen, where the ledger is at next.
+func (m mistake) floor(g offsets.Segment, next int64) int64 {
+	switch {
+	case m == seenTaken:
+		return 0
+	case m == seenLess:
+		return next - 1
+	case m == seenMore:
+		return next + 1
+	case m == seenWhole && g.First < next:
+		return max(next, g.Next)
+	}
+	return next
+}
+
+// advance makes the ledger what it is after a segment.
+func (m mistake) advance(l *offsets.Ledger, g offsets.Segment) {
+	switch m {
+	case holesTaken:
+		g.Start = max(g.Start, g.First) // as if the sender had begun there
+	case ledgerSet:
+		old := l.Clone()
+		*l = offsets.Ledger{}
+		for s, next := range old.All() {
+			if s != g.Source {
+				l.Advance(offsets.Segment{Source: s, Range: offsets.Range{Next: next}})
+			}
+		}
+		g.Start = max(g.Start, g.First)
+	}
+	l.Advance(g)
+}
+
+// cutBefore lets the log go before the manifest is there.
+func (t *Tablet) cutBefore(m *manifest) {
+	if t.broken != cutEarly {
+		return
+	}
+	t.mu.Lock()
+	t.mu.durable = m.durable
+	t.mu.Unlock()
+	if t.manager.options.Durable != nil {
+		t.manager.options.Durable(t.spec.ID)
+	}
+}
+
+// inOrder lists frozen MemRowSets in the order in which they are to be installed.
+func (m mistake) inOrder(frozen []*frozenRowSet) []*frozenRowSet {
+	if m == anyOrder {
+		frozen = slices.Clone(frozen)
+		slices.Reverse(frozen)
+	}
+	return frozen
+}

@@ -79,6 +79,7 @@ type Catalog struct {
 	view    atomic.Pointer[Snapshot]
 	saving  chan struct{} // holds one element while somebody writes the file
 	due     chan struct{} // one element when enough has gathered for a Save
+	broken  mistake       // only set by tests
 	mu      struct {
 		sync.Mutex
 		checkpoints *offsets.Checkpoints
@@ -198,7 +199,7 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 	results := make([][]byte, len(entries))
 	c.mu.Lock()
 	base := c.view.Load()
-	batch := change{base: base, checkpoints: c.mu.checkpoints, now: c.mu.clock}
+	batch := change{base: base, checkpoints: c.mu.checkpoints, now: c.mu.clock, broken: c.broken}
 	for i, e := range entries {
 		must(e.Index > c.mu.applied.Index, "apply %d at or below %d", e.Index, c.mu.applied.Index)
 		if e.Membership {
