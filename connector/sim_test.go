@@ -117,19 +117,23 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 	s := newSimulation(t, seed, rules)
 	defer s.end()
 	s.startAll()
-	for range simSteps {
+	for step := range simSteps {
 		s.produceSome()
 		s.disturb()
 		s.pause(3 * time.Second)
 		s.tendStopped()
 		s.checkMarks()
 		s.takeSnapshot()
+		if step%4 == 3 {
+			s.verifySome(step/4 + int(seed))
+		}
 	}
 	s.healAll()
 	s.produceSome()
 	s.awaitTruth()
 	s.compareReplicas()
 	s.repeatSnapshots()
+	s.verifyAll("n1")
 	s.checkMarks()
 	s.renewClients()
 	s.stopAll()

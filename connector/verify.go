@@ -163,12 +163,16 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 		if try > 0 {
 			sleep(ctx, verifySettlePause)
 		}
+		applied, err := n.appliedBefore(ctx, table)
+		if err != nil {
+			return err
+		}
 		t, err := n.settleTable(ctx, table, 0)
 		if err != nil {
 			return err
 		}
 		o.Table, o.Cluster, o.Timestamp = t.table, t.view.Cluster.Name, t.timestamp
-		if o.Sources = n.verifySources(t, o.Connectors); !slices.ContainsFunc(o.Sources, func(s verify.Source) bool { return s.NothingFrom > s.CompleteBelow }) {
+		if o.Sources = n.verifySources(t, applied, o.Connectors); !slices.ContainsFunc(o.Sources, func(s verify.Source) bool { return s.NothingFrom > s.CompleteBelow }) {
 			break
 		}
 	}
@@ -189,13 +193,38 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 	return nil
 }
 
+// appliedBefore is what the ledgers of a table's tablets say now. A replica that is behind says less, which is true as well; and
+// what a ledger covers was acknowledged before, so it is in every snapshot that is settled afterwards.
+func (n *Node) appliedBefore(ctx context.Context, table string) (map[offsets.Source]map[catalog.TabletID]int64, error) {
+	t, ok := n.catalog.Snapshot().Table(table)
+	if !ok {
+		return nil, coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", table)
+	}
+	out := map[offsets.Source]map[catalog.TabletID]int64{}
+	for _, p := range t.Partitions {
+		for _, id := range p.Tablets {
+			ledger, err := n.ledgerOf(ctx, id, 0)
+			if err != nil {
+				return nil, err
+			}
+			for _, l := range ledger {
+				if out[l.source] == nil {
+					out[l.source] = map[catalog.TabletID]int64{}
+				}
+				out[l.source][id] = l.next
+			}
+		}
+	}
+	return out, nil
+}
+
 // verifySources are the sources that the table has rows of, and those of its connectors.
-func (n *Node) verifySources(t *settledTable, connectors []ingest.Options) []verify.Source {
+func (n *Node) verifySources(t *settledTable, applied map[offsets.Source]map[catalog.TabletID]int64, connectors []ingest.Options) []verify.Source {
 	sources := map[offsets.Source]*verify.Source{}
 	at := func(s offsets.Source) *verify.Source {
 		if sources[s] == nil {
 			begun, _ := n.catalog.Begun(s)
-			sources[s] = &verify.Source{Source: s, Begun: begun}
+			sources[s] = &verify.Source{Source: s, Begun: begun, Applied: applied[s]}
 		}
 		return sources[s]
 	}

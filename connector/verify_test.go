@@ -29,8 +29,12 @@ type verification struct {
 
 // verify asks a node over HTTP to compare a table with its topics.
 func (c *cluster) verify(id, table string) (*verification, error) {
+	return c.verifyWithin(context.Background(), id, table)
+}
+
+func (c *cluster) verifyWithin(ctx context.Context, id, table string) (*verification, error) {
 	client := api.Client{Server: id + ":7481", HTTP: c.nodes[id].http}
-	res, err := client.Do(context.Background(), http.MethodGet, "/api/v1/tables/"+table+"/verify", url.Values{"values": {"true"}}, nil)
+	res, err := client.Do(ctx, http.MethodGet, "/api/v1/tables/"+table+"/verify", url.Values{"values": {"true"}}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -205,4 +209,41 @@ func TestVerifyNamesDifferences(t *testing.T) {
 		}
 		c.stopAll()
 	})
+}
+
+// verifySome compares a table with its topic in the middle of it all, if that is possible, and never finds a difference.
+func (s *simulation) verifySome(step int) {
+	st, id := s.streams[step%len(s.streams)], s.ids()[step%len(s.ids())]
+	if s.nodes[id] == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	v, err := s.verifyWithin(ctx, id, st.name)
+	if err != nil {
+		s.note("verify %s on %s: %v", st.name, id, err)
+		return
+	}
+	s.note("verify %s on %s: %s", st.name, id, text(v.result))
+	if !v.result.Exact {
+		s.t.Fatalf("verify %s on %s: %s, differences %s", st.name, id, text(v.result), text(v.differences))
+	}
+}
+
+// verifyAll wants every table to be exact; only what Kafka has deleted may be beyond proof.
+func (s *simulation) verifyAll(id string) {
+	s.t.Helper()
+	for _, st := range s.streams {
+		v, err := s.cluster.verify(id, st.name)
+		if err != nil {
+			s.t.Fatalf("verify %s: %v", st.name, err)
+		}
+		gone := int64(0)
+		for _, source := range v.result.Sources {
+			gone += source.Gone + source.Gaps
+		}
+		if r := v.result; !r.Exact || r.Open > 0 || r.NotCheckable > 0 && gone == 0 {
+			s.t.Fatalf("verify %s: %s, differences %s", st.name, text(r), text(v.differences))
+		}
+	}
 }

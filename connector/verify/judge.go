@@ -151,7 +151,7 @@ func (j *judgement) lostExplains(there bool) bool {
 		case e.unknown:
 			return true
 		case !e.lost:
-		case e.inserts && there && !j.upserted:
+		case e.inserts && there && (!j.upserted || j.deletes):
 			return true
 		case !e.inserts && !contains(j.settled, uint32(i)) && (there || e.deletes):
 			return true

@@ -42,25 +42,30 @@ type Options struct {
 type Source struct {
 	offsets.Source
 	Begun         int64 // records below are not the table's business
-	CompleteBelow int64 // all records below are in
+	CompleteBelow int64 // all records below are in, or are dead letters, or in gaps
 	NothingFrom   int64 // and none from here on
+	// Applied is what each tablet's ledger said before the snapshot: of the records that belong to the tablet all below are
+	// in. It is mostly ahead of CompleteBelow, which says more.
+	Applied map[catalog.TabletID]int64
 }
 
 // Run is one verification. It belongs to one goroutine.
 type Run struct {
-	o        Options
-	began    time.Time
-	hash     *hasher
-	letters  *letterHasher
-	readers  map[string]*ingest.Rereader // by connector
-	sources  []source
-	index    map[offsets.Source]uint32
-	evidence []evidence
-	buckets  *buckets
-	total    int64 // offsets to read
-	result   api.Verification
-	found    []found // at most Limit
-	columns  []int   // all positions of the schema's columns
+	o         Options
+	began     time.Time
+	hash      *hasher
+	letters   *letterHasher
+	readers   map[string]*ingest.Rereader // by connector
+	sources   []source
+	index     map[offsets.Source]uint32
+	evidence  []evidence
+	buckets   *buckets
+	total     int64 // offsets to read
+	result    api.Verification
+	found     []found            // at most Limit
+	columns   []int              // all positions of the schema's columns
+	lastPlace *catalog.Partition // of the row before
+	placing   []uint64           // hashes that choose the bucket, of the rows at hand
 }
 
 // source is a Source on its way.
@@ -268,10 +273,10 @@ func (r *Run) addRows(b *batch.Batch, partition, bucket int) error {
 // checkPlaces looks whether rows are in the tablet where a reader of their key would look for them.
 func (r *Run) checkPlaces(b *batch.Batch, partition, bucket int) {
 	s, p := r.o.Table.Schema, &r.o.Table.Partitions[partition]
-	hashes := make([]uint64, b.Rows)
-	batch.HashRows(s, b, 0, b.Rows, hashes)
+	r.placing = slices.Grow(r.placing[:0], b.Rows)[:b.Rows]
+	batch.HashRows(s, b, 0, b.Rows, r.placing)
 	for i := range b.Rows {
-		right := schema.BucketOf(hashes[i], len(p.Tablets)) == bucket
+		right := schema.BucketOf(r.placing[i], len(p.Tablets)) == bucket
 		if s.Range != nil {
 			v := b.Columns[s.Range.Column].Int(i)
 			right = right && p.Low <= v && v < p.High
@@ -316,12 +321,14 @@ func (r *Run) addRecords(s *source, at uint32, in *ingest.Reread) error {
 	b := &in.Rows
 	hashes := r.hash.hash(b, r.columns)
 	r.hash.encode(b)
+	r.placing = slices.Grow(r.placing[:0], b.Rows)[:b.Rows]
+	batch.HashRows(r.o.Table.Schema, b, 0, b.Rows, r.placing)
 	var refused, dropped []int
 	for i := range b.Rows {
 		offset := in.Offsets[i]
 		s.contradict(offset)
 		open := offset >= s.CompleteBelow
-		switch r.placeOf(b, i) {
+		switch p, place := r.placeOf(b, i); place {
 		case refusedPlace:
 			refused = append(refused, i)
 			continue
@@ -332,6 +339,8 @@ func (r *Run) addRecords(s *source, at uint32, in *ingest.Reread) error {
 			if open {
 				continue // its range was made after the snapshot
 			}
+		case hasPlace:
+			open = open && offset >= s.Applied[p.Tablets[schema.BucketOf(r.placing[i], len(p.Tablets))]]
 		}
 		if open {
 			r.result.Open++
@@ -379,24 +388,29 @@ const (
 	droppedPlace           // its range was dropped, or is older than those that were
 )
 
-func (r *Run) placeOf(b *batch.Batch, row int) placement {
+// placeOf finds the range that a row falls into.
+func (r *Run) placeOf(b *batch.Batch, row int) (*catalog.Partition, placement) {
 	t := r.o.Table
-	if t.Schema.Range == nil {
-		return hasPlace
+	v := int64(0)
+	if t.Schema.Range != nil {
+		v = b.Columns[t.Schema.Range.Column].Int(row)
 	}
-	v := b.Columns[t.Schema.Range.Column].Int(row)
-	if _, ok := t.Partition(v); ok {
-		return hasPlace
+	if p := r.lastPlace; p != nil && (t.Schema.Range == nil || p.Low <= v && v < p.High) {
+		return p, hasPlace
+	}
+	if p, ok := t.Partition(v); ok {
+		r.lastPlace = &p
+		return r.lastPlace, hasPlace
 	}
 	low := t.Schema.Range.RangeOf(v)
 	_, refused := slices.BinarySearch(t.Refused, low)
 	switch high := low + t.Schema.Range.Every; {
 	case low > v || high <= low: // it wrapped around: such a range has no bounds
-		return refusedPlace
+		return nil, refusedPlace
 	case low < t.Floor:
-		return droppedPlace
+		return nil, droppedPlace
 	case refused:
-		return refusedPlace
+		return nil, refusedPlace
 	}
-	return noPlace
+	return nil, noPlace
 }

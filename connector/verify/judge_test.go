@@ -1,0 +1,162 @@
+package verify
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"nyala/store/batch"
+)
+
+// history is the records of one key by source, and what is known of the sources.
+type history struct {
+	records [][]digest // by source, in the order of offsets; those of a lost prefix are not given to judge
+	lost    []int      // by source: so many records of the beginning cannot be read any more
+	sources []evidence
+}
+
+func drawHistory(t *rapid.T) history {
+	h := history{}
+	row := uint64(0)
+	for s := range rapid.IntRange(1, 3).Draw(t, "sources") {
+		e := evidence{inserts: rapid.IntRange(0, 2).Draw(t, "inserts") == 0}
+		e.deletes = !e.inserts && rapid.Bool().Draw(t, "deletes")
+		n := rapid.IntRange(0, 3).Draw(t, "records")
+		lost := rapid.IntRange(0, n).Draw(t, "lost") * rapid.IntRange(0, 1).Draw(t, "loses")
+		settled := rapid.IntRange(lost, n).Draw(t, "settled")
+		e.lost = lost > 0
+		var list []digest
+		for i := range n {
+			row++
+			d := digest{row: row, offset: int64(i), source: uint32(s), open: i >= settled}
+			switch {
+			case e.inserts:
+				d.op = batch.Insert
+			case e.deletes && rapid.Bool().Draw(t, "delete"):
+				d.op = batch.Delete
+			}
+			list = append(list, d)
+		}
+		h.records, h.lost, h.sources = append(h.records, list), append(h.lost, lost), append(h.sources, e)
+	}
+	return h
+}
+
+// outcomes are all rows that may be there, 0 for none: every order that keeps the sources' own, and every number of open records.
+func (h history) outcomes() map[uint64]bool {
+	out := map[uint64]bool{}
+	at := make([]int, len(h.records))
+	var walk func(row uint64)
+	seen := map[string]bool{}
+	walk = func(row uint64) {
+		state := string([]byte{byte(row)})
+		done := true
+		for s, n := range at {
+			state += string([]byte{byte(n)})
+			done = done && (n == len(h.records[s]) || h.records[s][n].open)
+		}
+		if seen[state] {
+			return
+		}
+		seen[state] = true
+		if done {
+			out[row] = true
+		}
+		for s, n := range at {
+			if n == len(h.records[s]) {
+				continue
+			}
+			next := row
+			switch d := h.records[s][n]; {
+			case d.op == batch.Delete:
+				next = 0
+			case d.op == batch.Upsert || row == 0:
+				next = d.row
+			}
+			at[s]++
+			walk(next)
+			at[s]--
+		}
+	}
+	walk(0)
+	return out
+}
+
+// readable is what judge is given.
+func (h history) readable() []digest {
+	var out []digest
+	for s, list := range h.records {
+		out = append(out, list[h.lost[s]:]...)
+	}
+	return out
+}
+
+// TestJudgeAgreesWithEveryOrder holds judge against all orders in which the records of a key may have had their effect: what is
+// possible is never called a difference; and where nothing is lost, what is impossible always is.
+func TestJudgeAgreesWithEveryOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := drawHistory(t)
+		possible := h.outcomes()
+		last, loses := uint64(0), false
+		for s, list := range h.records {
+			last += uint64(len(list))
+			loses = loses || h.lost[s] > 0
+		}
+		for row := range last + 2 {
+			var rows []digest
+			if row > 0 {
+				rows = append(rows, digest{row: row, kind: rowKind})
+			}
+			v, culprit := judge(h.readable(), rows, h.sources)
+			switch {
+			case possible[row] && v != fine && v != unchecked, possible[row] && v == unchecked && !loses:
+				t.Fatalf("%+v: row %d is possible, got verdict %d", h, row, v)
+			case row == last+1 && v == fine:
+				t.Fatalf("%+v: a row of nobody is fine", h)
+			case !possible[row] && v == fine && !loses && h.strict():
+				t.Fatalf("%+v: row %d is impossible, and fine", h, row)
+			case (v == missing || v == differs || v == deleted) && (culprit < 0 || h.readable()[culprit].open):
+				t.Fatalf("%+v: row %d, verdict %d: culprit %d", h, row, v, culprit)
+			}
+		}
+	})
+}
+
+// strict tells whether judge is exact: with inserts beside deletions it lets some impossible rows pass.
+func (h history) strict() bool {
+	inserts, deletes := false, false
+	for _, e := range h.sources {
+		inserts, deletes = inserts || e.inserts, deletes || e.deletes
+	}
+	return !inserts || !deletes
+}
+
+// TestFoldChangesNoVerdict drops what is superseded, and judge must say the same.
+func TestFoldChangesNoVerdict(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := drawHistory(t)
+		if !h.strict() {
+			return
+		}
+		whole := h.readable()
+		folded := fold(append([]digest{}, whole...))
+		for row := range uint64(12) {
+			var rows []digest
+			if row > 0 {
+				rows = append(rows, digest{row: row, kind: rowKind})
+			}
+			want, a := judge(whole, rows, h.sources)
+			got, b := judge(folded, rows, h.sources)
+			if got != want || a >= 0 && whole[a] != folded[b] {
+				t.Fatalf("%+v: row %d: got %d, want %d", h, row, got, want)
+			}
+		}
+	})
+}
+
+func TestTwoRowsOfAKey(t *testing.T) {
+	rows := []digest{{row: 1, kind: rowKind}, {row: 1, kind: rowKind}}
+	if v, _ := judge(nil, rows, []evidence{{unknown: true}}); v != doubled {
+		t.Errorf("got %d, want doubled", v)
+	}
+}
