@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func freezeLeader(r *trial) {
 func freezeOwner(r *trial) {
 	s := r.await("reading all partitions", func(s api.Status) bool { return s.Healthy && r.reads(s) })
 	r.freeze("most partitions", func(p *Process) (n int) {
-		for _, k := range s.Connectors[0].Partitions {
+		for _, k := range sources(s) {
 			if k.Node == p.ID {
 				n++
 			}
@@ -136,7 +137,7 @@ func (r *trial) freeze(what string, of func(*Process) int) {
 	woken := time.Now().Add(frozenFor)
 	r.await("taken over", func(s api.Status) bool {
 		others := r.reads(s)
-		for _, p := range s.Connectors[0].Partitions {
+		for _, p := range sources(s) {
 			others = others && p.Node != frozen.ID
 		}
 		for _, t := range s.Tablets {
@@ -273,25 +274,22 @@ func recreate(partitions int32) func(*trial) {
 			r.must(p.Stop())
 			r.must(p.Start())
 		}
-		r.topicIDs = append(r.topicIDs, "")
-		r.await("reading the new topic", func(s api.Status) bool {
-			if len(s.Connectors[0].Partitions) > 0 {
-				r.topicIDs[len(r.topicIDs)-1] = s.Connectors[0].Partitions[0].TopicID
-			}
-			return s.Healthy && r.reads(s)
+		s := r.await("reading the new topic", func(s api.Status) bool {
+			return s.Healthy && r.reads(s) && !slices.Contains(r.topicIDs, sources(s)[0].TopicID)
 		})
+		r.topicIDs = append(r.topicIDs, sources(s)[0].TopicID)
 	}
 }
 
 // awaitRecreated waits until status says of all partitions that their topic is another one, and what to do.
 func (r *trial) awaitRecreated() {
 	s := r.await("saying that the topic is another one", func(s api.Status) bool {
-		for _, p := range s.Connectors[0].Partitions {
+		for _, p := range sources(s) {
 			if p.State != "topic_recreated" || !strings.Contains(p.Reason, "restart this node") {
 				return false
 			}
 		}
-		return len(s.Connectors[0].Partitions) > 0 && !s.Healthy
+		return len(sources(s)) > 0 && !s.Healthy
 	})
 	r.say("status says: %v", s.Reasons)
 }

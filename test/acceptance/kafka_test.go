@@ -22,15 +22,12 @@ func TestExactlyOnceWithRealKafka(t *testing.T) {
 	}
 	for i := range uint64(*rounds) {
 		t.Run(fmt.Sprintf("seed=%d", first+i), func(t *testing.T) {
+			r := begin(t, first+i, 4, policySkip)
+			steps := shortSteps()
 			if *long {
-				r := begin(t, first+i, 4, "    on_offset_out_of_range: skip\n")
-				r.run(longSteps(r.rng), *events)
-				r.settle()
-				r.finish()
-				return
+				steps = longSteps(r.rng)
 			}
-			r := begin(t, first+i, 4, "")
-			r.run(shortSteps(), *events)
+			r.run(steps, *events)
 			r.settle()
 			r.finish()
 		})
@@ -81,12 +78,12 @@ func longSteps(rng *rand.Rand) []step {
 // TestRetention deletes records before they are read. With on_offset_out_of_range: fail their partitions stop, say so, and the others
 // go on; with skip the rows of nyala.gaps are exactly the lost offsets.
 func TestRetention(t *testing.T) {
-	r := begin(t, 1, 4, "    on_offset_out_of_range: fail\n")
+	r := begin(t, 1, 4, policyFail)
 	r.must(r.producer.Produce(r.ctx, 20_000, 1000, abortEach))
 	r.settle()
 	checkpoints := map[int32]int64{}
 	s := r.await("healthy", func(s api.Status) bool { return s.Healthy })
-	for _, p := range s.Connectors[0].Partitions {
+	for _, p := range sources(s) {
 		checkpoints[p.Partition] = p.Checkpoint
 	}
 	for _, p := range r.cluster.Nodes {
@@ -106,15 +103,15 @@ func TestRetention(t *testing.T) {
 		r.Errorf("%d gaps with on_offset_out_of_range: fail, want none", n)
 	}
 
-	r.must(r.cluster.Replace("on_offset_out_of_range: fail", "on_offset_out_of_range: skip"))
+	r.must(r.cluster.Replace(policyFail, policySkip))
 	for _, p := range r.cluster.Nodes {
 		r.must(p.Stop())
 		r.must(p.Start())
 	}
 	r.settle()
 	got := r.gaps()
-	if len(got) != len(r.deleted) {
-		r.Errorf("gaps: got %+v, want one of each of %v", got, r.deleted)
+	if len(got) != connectors*len(r.deleted) {
+		r.Errorf("gaps: got %+v, want one of each connector of each of %v", got, r.deleted)
 	}
 	for _, g := range got {
 		if g.First != checkpoints[g.Partition] {
@@ -125,10 +122,10 @@ func TestRetention(t *testing.T) {
 
 // failedWhereDeleted: the partitions that lost records have failed with a reason, and the others are read to their ends.
 func (r *trial) failedWhereDeleted(s api.Status) bool {
-	if s.Healthy || len(s.Connectors[0].Partitions) != int(r.partitions) {
+	if s.Healthy || len(sources(s)) != int(r.partitions)*len(s.Connectors) {
 		return false
 	}
-	for _, p := range s.Connectors[0].Partitions {
+	for _, p := range sources(s) {
 		if _, lost := r.deleted[p.Partition]; lost && (p.State != api.ConnectorFailed || p.Reason == "") ||
 			!lost && (p.State != api.ConnectorRunning || p.LagRecords != 0) {
 			return false

@@ -44,15 +44,19 @@ func (f *faults) add(format string, args ...any) {
 // settle waits until everything is read, and compares topic, table and offsets with what was committed.
 func (r *trial) settle() {
 	r.Helper()
-	s := r.await("done reading", func(s api.Status) bool {
-		return s.Healthy && r.reads(s) && s.Connectors[0].LagRecords == 0 && len(s.Connectors[0].Partitions) == int(r.partitions)
+	r.await("done reading", func(s api.Status) bool {
+		lag := int64(0)
+		for _, c := range s.Connectors {
+			lag += c.LagRecords
+		}
+		return s.Healthy && r.reads(s) && lag == 0
 	})
-	r.topicIDs[len(r.topicIDs)-1] = s.Connectors[0].Partitions[0].TopicID
 	r.say("all is read")
 	f := &faults{r: r}
-	r.compareTopic(f)
+	latest := r.compareTopic(f)
 	lost := r.compareGaps(f)
 	rows, gone := r.compareRows(f, lost)
+	r.compareLatest(f, latest)
 	if n := r.count("nyala.dead_letters"); n != 0 {
 		f.add("%d dead letters, want none", n)
 	}
@@ -64,17 +68,21 @@ func (r *trial) settle() {
 	}
 	r.compareOffsets()
 	r.verify(rows, gone)
+	r.verifyLatest()
 	r.say("exactly once: %d rows; %d transactions were looked up, %d gaps", rows, r.producer.LookedUp(), len(lost))
 }
 
-// compareTopic holds what is in the topic against what the producer remembers. What retention deleted is in its memory only.
-func (r *trial) compareTopic(f *faults) {
+// compareTopic holds what is in the topic against what the producer remembers. What retention deleted is in its memory only. It
+// returns the last record of each key of the table latest.
+func (r *trial) compareTopic(f *faults) map[latestKey]latestRow {
+	latest := map[latestKey]latestRow{}
 	want, read := r.producer.Committed(), make([]int, r.partitions)
-	r.must(kafka.Read(r.ctx, r.broker.Addr(), topic, 1, nil, func(p int32, got kafka.Record, _ int64) error {
+	r.must(kafka.Read(r.ctx, r.broker.Addr(), topic, 1, nil, func(p int32, got kafka.Record, n int64) error {
 		if i, found := want.Find(p, got.Offset); !found || want.Partition(p)[i] != got {
 			f.add("topic: partition %d offset %d was not committed, or with other values", p, got.Offset)
 		}
 		read[p]++
+		latest[latestKey{p, kafka.EventAt(1, n).Tenant}] = latestRow{n, got.Offset}
 		return nil
 	}))
 	for p := range r.partitions {
@@ -83,6 +91,7 @@ func (r *trial) compareTopic(f *faults) {
 			f.add("topic: partition %d has %d records, want %d", p, got, want)
 		}
 	}
+	return latest
 }
 
 // gap is a row of nyala.gaps.
@@ -108,18 +117,23 @@ func (r *trial) gaps() (out []gap) {
 	return out
 }
 
-// compareGaps holds the gaps against what was deleted of this life of the topic: at most one of a partition, that ends there.
+// compareGaps holds the gaps against what was deleted of this life of the topic: at most one of a source, that ends there.
 func (r *trial) compareGaps(f *faults) []gap {
-	all, of := r.gaps(), map[int32]int{}
+	type source struct {
+		connector string
+		partition int32
+	}
+	all, of := r.gaps(), map[source]int{}
 	for _, g := range all {
-		if g.Connector != "app-events" || g.Topic != topic || g.Reason != "out_of_range" || g.First >= g.Next {
+		if g.Topic != topic || g.Reason != "out_of_range" || g.First >= g.Next {
 			f.add("gap: %+v", g)
 		}
 		if g.TopicID != r.topicIDs[len(r.topicIDs)-1] {
 			continue
 		}
-		if of[g.Partition]++; of[g.Partition] > 1 || g.Next != r.deleted[g.Partition] {
-			f.add("gap: %+v: want one of the partition, that ends at %d", g, r.deleted[g.Partition])
+		at := source{g.Connector, g.Partition}
+		if of[at]++; of[at] > 1 || g.Next != r.deleted[g.Partition] {
+			f.add("gap: %+v: want one of the source, that ends at %d", g, r.deleted[g.Partition])
 		}
 	}
 	return all
@@ -189,7 +203,7 @@ func (r *trial) verify(rows, gone int) {
 
 func accounted(lost []gap, topicID string, partition int32, offset int64) bool {
 	for _, g := range lost {
-		if g.TopicID == topicID && g.Partition == partition && g.First <= offset && offset < g.Next {
+		if g.Connector == "app-events" && g.TopicID == topicID && g.Partition == partition && g.First <= offset && offset < g.Next {
 			return true
 		}
 	}
@@ -273,17 +287,20 @@ func (r *trial) compareOffsets() {
 	for {
 		s, err := r.cluster.Status(r.ctx, r.cluster.Any())
 		r.must(err)
-		commits, err := admin.FetchOffsets(r.ctx, "nyala-app-events")
-		r.must(err)
 		var differ []string
-		for _, p := range s.Connectors[0].Partitions {
-			end, _ := ends.Lookup(topic, p.Partition)
-			commit, _ := commits.Lookup(topic, p.Partition)
-			if p.Checkpoint != end.Offset || commit.At != p.Checkpoint || p.LagRecords != 0 {
-				differ = append(differ, fmt.Sprintf("partition %d: checkpoint %d, commit %d, end %d, lag %d", p.Partition, p.Checkpoint, commit.At, end.Offset, p.LagRecords))
+		for _, c := range s.Connectors {
+			commits, err := admin.FetchOffsets(r.ctx, "nyala-"+c.Name)
+			r.must(err)
+			for _, p := range c.Partitions {
+				end, _ := ends.Lookup(topic, p.Partition)
+				commit, _ := commits.Lookup(topic, p.Partition)
+				if p.Checkpoint != end.Offset || commit.At != p.Checkpoint || p.LagRecords != 0 {
+					differ = append(differ, fmt.Sprintf("%s, partition %d: checkpoint %d, commit %d, end %d, lag %d",
+						c.Name, p.Partition, p.Checkpoint, commit.At, end.Offset, p.LagRecords))
+				}
 			}
 		}
-		if len(differ) == 0 && len(s.Connectors[0].Partitions) == int(r.partitions) {
+		if len(differ) == 0 && r.reads(s) {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -28,12 +28,17 @@ var (
 )
 
 const (
-	topic     = "app-events"
-	eachTxn   = 5_000
-	abortEach = 4 // transactions: one of so many is aborted
-	trickle   = 500
-	limit     = 90 * time.Minute // of a run: a bound for what hangs, and no claim
-	patience  = 10 * time.Minute // of one wait
+	topic = "app-events"
+
+	policyFail = "on_offset_out_of_range: fail"
+	policySkip = "on_offset_out_of_range: skip"
+
+	eachTxn    = 5_000
+	abortEach  = 4 // transactions: one of so many is aborted
+	connectors = 2
+	trickle    = 500
+	limit      = 90 * time.Minute // of a run: a bound for what hangs, and no claim
+	patience   = 10 * time.Minute // of one wait
 )
 
 // trial is one run: a broker, three nodes and a producer in a folder of their own.
@@ -56,8 +61,8 @@ type trial struct {
 	resumes    resumes
 }
 
-// begin starts broker, topic and nodes. Lines are appended to the configuration of the connector.
-func begin(t *testing.T, seed uint64, partitions int32, lines string) *trial {
+// begin starts broker, topic and nodes.
+func begin(t *testing.T, seed uint64, partitions int32, policy string) *trial {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	r := &trial{T: t, ctx: ctx, begin: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)), seed: seed, partitions: partitions, deleted: map[int32]int64{}}
@@ -72,7 +77,7 @@ func begin(t *testing.T, seed uint64, partitions int32, lines string) *trial {
 	r.must(kafka.CreateTopic(ctx, r.broker.Addr(), topic, partitions))
 	r.cluster, err = New(build(t, r.dir), r.dir, r.broker.Addr(), 3)
 	r.must(err)
-	r.must(r.cluster.Append(lines))
+	r.must(r.cluster.Replace(policyFail, policy))
 	for _, p := range r.cluster.Nodes {
 		r.must(p.Start())
 	}
@@ -148,15 +153,27 @@ func (r *trial) await(what string, wanted func(api.Status) bool) api.Status {
 // pause waits for a random time.
 func (r *trial) pause(most time.Duration) { time.Sleep(time.Duration(r.rng.Int64N(int64(most)))) }
 
-// reads tells whether nodes read every partition of the topic's present life.
+// reads tells whether nodes read every partition of the topic's present life, for each connector, and no other.
 func (r *trial) reads(s api.Status) bool {
-	n := int32(0)
-	for _, p := range s.Connectors[0].Partitions {
-		if p.Node != "" && p.State == api.ConnectorRunning && (len(r.topicIDs) == 0 || p.TopicID == r.topicIDs[len(r.topicIDs)-1]) {
-			n++
+	for _, c := range s.Connectors {
+		for _, p := range c.Partitions {
+			if p.Node == "" || p.State != api.ConnectorRunning || len(r.topicIDs) > len(r.lives) && p.TopicID != r.topicIDs[len(r.lives)] {
+				return false
+			}
+		}
+		if len(c.Partitions) != int(r.partitions) {
+			return false
 		}
 	}
-	return n == r.partitions
+	return len(s.Connectors) > 0
+}
+
+// sources are the partitions of all connectors.
+func sources(s api.Status) (out []api.Partition) {
+	for _, c := range s.Connectors {
+		out = append(out, c.Partitions...)
+	}
+	return out
 }
 
 // step is something that happens to the cluster while events are produced; or, quiet, before that.

@@ -109,12 +109,16 @@ func (b *Broker) Restart(ctx context.Context) error {
 	if b.process != nil {
 		return errors.New("kafka: restart of a broker that runs")
 	}
-	b.tail = &tail{started: make(chan struct{})}
+	log, err := os.OpenFile(b.file("broker.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	b.tail = &tail{log: log, started: make(chan struct{})}
 	cmd := exec.Command("java", b.java("kafka.Kafka", b.file("server.properties"))...)
 	cmd.Stdout, cmd.Stderr = b.tail, b.tail
 	p, err := child.Start(cmd)
 	if err != nil {
-		return fmt.Errorf("kafka: %w", err)
+		return errors.Join(fmt.Errorf("kafka: %w", err), log.Close())
 	}
 	b.process = p
 	if err := b.await(ctx); err != nil {
@@ -152,6 +156,9 @@ func (b *Broker) Stop() error {
 	}
 	err := b.process.Stop(stopWait)
 	b.process = nil
+	if cerr := b.tail.log.Close(); cerr != nil {
+		return fmt.Errorf("kafka: %w", cerr)
+	}
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) { // a JVM that is asked to end does so with 143
 		return fmt.Errorf("kafka: broker: %w\n%s", err, b.tail)
 	}
@@ -165,7 +172,7 @@ func (b *Broker) Kill() error {
 	}
 	b.process.Kill()
 	b.process = nil
-	return nil
+	return b.tail.log.Close()
 }
 
 // Freeze stops the broker's process, as a hung machine would; Thaw lets it go on.

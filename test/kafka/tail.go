@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"sync"
 )
@@ -12,8 +13,9 @@ const startedLine = "Kafka Server started"
 // tailBytes is what is kept of the output: enough for a Java exception and its causes.
 const tailBytes = 16 << 10
 
-// tail keeps the end of what a broker writes, and looks for the line that says that it has started.
+// tail keeps the end of what a broker writes to its log, and looks for the line that says that it has started.
 type tail struct {
+	log     *os.File
 	started chan struct{} // closed by that line
 	mu      struct {
 		sync.Mutex
@@ -33,7 +35,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	if len(t.mu.text) > 2*tailBytes {
 		t.mu.text = append(t.mu.text[:0], t.mu.text[len(t.mu.text)-tailBytes:]...)
 	}
-	return len(b), nil
+	return t.log.Write(b)
 }
 
 func (t *tail) String() string {
