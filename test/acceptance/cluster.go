@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 
 	"nyala/connector/api"
 	"nyala/connector/child"
+	"nyala/test/kafka"
 )
 
 const (
@@ -93,20 +93,21 @@ type Process struct {
 	cluster        *Cluster
 	life           *child.Process // nil when it was stopped or killed
 	frozen         bool           // by SIGSTOP
+	deaths         []string       // how lives ended that nobody ended
 }
 
 // New writes the configuration of n nodes on free ports; none of them is started.
 func New(binary, dir, broker string, n int) (*Cluster, error) {
-	ports, err := freePorts(2 * n)
+	ports, err := kafka.FreePorts(2 * n)
 	if err != nil {
 		return nil, err
 	}
 	c := &Cluster{Binary: binary, Dir: dir, Config: filepath.Join(dir, "nyala.yaml"), http: &http.Client{Timeout: askLimit, Transport: &http.Transport{DisableKeepAlives: true}}}
 	var list strings.Builder
 	for i := range n {
-		p := &Process{ID: fmt.Sprintf("n%d", i+1), HTTP: ports[2*i+1], cluster: c}
+		p := &Process{ID: fmt.Sprintf("n%d", i+1), HTTP: fmt.Sprintf("127.0.0.1:%d", ports[2*i+1]), cluster: c}
 		p.Data, p.Log = filepath.Join(dir, "data", p.ID), filepath.Join(dir, p.ID+".log")
-		fmt.Fprintf(&list, "    - {id: %s, peer: '%s', http: '%s', data: '%s'}\n", p.ID, ports[2*i], p.HTTP, p.Data)
+		fmt.Fprintf(&list, "    - {id: %s, peer: '127.0.0.1:%d', http: '%s', data: '%s'}\n", p.ID, ports[2*i], p.HTTP, p.Data)
 		c.Nodes = append(c.Nodes, p)
 	}
 	text := fmt.Sprintf(Config, min(n, 3), list.String(), broker)
@@ -125,19 +126,6 @@ func (c *Cluster) Replace(old, new string) error {
 	return os.WriteFile(c.Config, []byte(strings.ReplaceAll(string(text), old, new)), 0o644)
 }
 
-func freePorts(n int) ([]string, error) {
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
-}
-
 // Start runs the node; its output is appended to its log.
 func (p *Process) Start() error {
 	life, err := child.StartLogged(p.Log, p.cluster.Binary, "run", "--config", p.cluster.Config, "--node", p.ID)
@@ -150,6 +138,7 @@ func (p *Process) Start() error {
 
 // Kill ends the node by SIGKILL.
 func (p *Process) Kill() {
+	p.bury()
 	if p.life != nil {
 		p.life.Kill()
 		p.life, p.frozen = nil, false
@@ -158,6 +147,7 @@ func (p *Process) Kill() {
 
 // Stop ends the node by SIGTERM; how it ended is the error.
 func (p *Process) Stop() error {
+	p.bury()
 	if p.life == nil {
 		return nil
 	}
@@ -184,12 +174,14 @@ func (p *Process) Thaw() {
 // Running tells whether the process runs, frozen or not.
 func (p *Process) Running() bool { return p.life != nil && !p.life.Ended() }
 
-// End says how a process ended that nobody ended, "" if none did.
-func (p *Process) End() string {
+// bury notes how the node's process ended if nobody ended it, and tells whether that was so.
+func (p *Process) bury() bool {
 	if p.life == nil || !p.life.Ended() {
-		return ""
+		return false
 	}
-	return child.Cause(p.life.Wait())
+	p.deaths = append(p.deaths, child.Cause(p.life.Wait()))
+	p.life, p.frozen = nil, false
+	return true
 }
 
 // Tail is the end of the node's log.

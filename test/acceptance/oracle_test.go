@@ -322,9 +322,6 @@ func (r *trial) finish() {
 		}
 	}
 	for _, p := range r.cluster.Nodes {
-		if why := p.End(); why != "" {
-			r.Errorf("%s ended by itself: %s\n%s", p.ID, why, p.Tail())
-		}
 		r.must(p.Stop())
 	}
 	for _, p := range r.cluster.Nodes {
@@ -335,23 +332,32 @@ func (r *trial) finish() {
 	}
 	r.sayResumes()
 	r.sayErrors()
-	r.say("files of %d pairs of replicas are equal, and every directory is whole; %d nodes ended by themselves", len(pairs(s)), r.deaths)
+	r.say("files of %d pairs of replicas are equal, and every directory is whole", len(pairs(s)))
 }
 
-var logged = regexp.MustCompile(`level=ERROR msg=("[^"]*"|\S+)`)
+var logged = regexp.MustCompile(`level=ERROR msg=("[^"]*"|\S+).*`)
 
-// sayErrors counts what the nodes called errors.
+// sayErrors says which nodes ended by themselves, and what they called errors. A panic is not allowed.
 func (r *trial) sayErrors() {
-	count := map[string]int{}
+	count, first := map[string]int{}, map[string]string{}
 	for _, p := range r.cluster.Nodes {
 		text, err := os.ReadFile(p.Log)
 		r.must(err)
+		if bytes.Contains(text, []byte("\ngoroutine ")) {
+			r.Errorf("%s panicked: %s", p.ID, p.Log)
+		}
 		for _, m := range logged.FindAllSubmatch(text, -1) {
+			if msg := string(m[1]); count[msg] == 0 {
+				first[msg] = string(m[0])
+			}
 			count[string(m[1])]++
+		}
+		if len(p.deaths) > 0 {
+			r.say("%s ended by itself: %v", p.ID, p.deaths)
 		}
 	}
 	for _, msg := range slices.Sorted(maps.Keys(count)) {
-		r.say("nodes logged %s %d times", msg, count[msg])
+		r.say("nodes logged %s %d times, first: %s", msg, count[msg], first[msg])
 	}
 }
 

@@ -56,7 +56,6 @@ type trial struct {
 	lives      []*kafka.Committed // of the topic, before it was deleted
 	topicIDs   []string           // of all its lives
 	deleted    map[int32]int64    // below these offsets records of this life are gone from the topic
-	deaths     int                // of nodes by themselves
 	watching   sync.WaitGroup
 	resumes    resumes
 }
@@ -217,19 +216,12 @@ func (r *trial) produce(share int, stop chan struct{}) error {
 }
 
 // revive starts nodes again that ended by themselves, as a service manager would: one gives up when its machine was stopped for too
-// long in the middle of a write. A panic is another matter.
+// long in the middle of a write.
 func (r *trial) revive() {
 	for _, p := range r.cluster.Nodes {
-		why := p.End()
-		if why == "" {
-			continue
+		if p.bury() {
+			r.say("%s ended by itself: %s\n%s", p.ID, p.deaths[len(p.deaths)-1], p.Tail())
+			r.must(p.Start())
 		}
-		r.deaths++
-		r.say("%s ended by itself: %s\n%s", p.ID, why, p.Tail())
-		if text, err := os.ReadFile(p.Log); err != nil || strings.Contains(string(text), "\ngoroutine ") {
-			r.Fatalf("%s panicked: %v", p.ID, err)
-		}
-		p.Kill()
-		r.must(p.Start())
 	}
 }

@@ -24,8 +24,8 @@ const (
 	startWait = 2 * time.Minute
 	// stopWait is how long a broker may take to end by itself.
 	stopWait = 30 * time.Second
-	// portTries bounds the starts over when somebody else takes a port between its choice and its use.
-	portTries = 3
+	// startTries bounds the starts over when somebody else takes a port between its choice and its use.
+	startTries = 3
 )
 
 // errPortTaken is for Start, which tries other ports.
@@ -64,7 +64,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 			return nil, fmt.Errorf("kafka: %w", err)
 		}
 	}
-	for range portTries {
+	for range startTries {
 		if err = b.begin(ctx); !errors.Is(err, errPortTaken) {
 			break
 		}
@@ -77,7 +77,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 
 // begin chooses ports, formats the folder unless it is, and runs.
 func (b *Broker) begin(ctx context.Context) error {
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return err
 	}
@@ -246,19 +246,6 @@ rootLogger.appenderRef.out.ref=out
 logger.server.name=kafka.server.KafkaRaftServer
 logger.server.level=info
 `
-
-// freePorts are ports that nobody listens on now.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, err := net.Listen("tcp", host+":0")
-		if err != nil {
-			return nil, fmt.Errorf("kafka: free port: %w", err)
-		}
-		defer l.Close() // together, so that they differ
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
 
 // clusterID is in the form of Kafka's own ids: 16 bytes in URL-safe base64.
 func clusterID() string {
