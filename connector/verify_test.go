@@ -8,9 +8,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"nyala/connector/api"
 	"nyala/connector/catalog"
@@ -246,4 +251,232 @@ func (s *simulation) verifyAll(id string) {
 			s.t.Fatalf("verify %s: %s, differences %s", st.name, text(r), text(v.differences))
 		}
 	}
+}
+
+// differences lists what was found as text: kind, key, place, columns.
+func (v *verification) list() []string {
+	var out []string
+	for _, d := range v.differences {
+		at := "nowhere"
+		if d.Partition != nil {
+			at = fmt.Sprintf("%s/%d/%d", d.Topic, *d.Partition, *d.Offset)
+		}
+		out = append(out, strings.TrimSpace(fmt.Sprintf("%s %s at %s %s", d.Kind, d.Key, at, strings.Join(d.Columns, ","))))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (c *cluster) wantDifferences(id, table string, want ...string) *verification {
+	c.t.Helper()
+	v, err := c.verify(id, table)
+	if err != nil {
+		c.t.Fatalf("verify: %v", err)
+	}
+	if got := v.list(); !slices.Equal(got, want) || v.result.Exact {
+		c.t.Fatalf("verify: got %q, want %q; %s", got, want, text(v.result))
+	}
+	return v
+}
+
+// send produces values to a partition of the topic app, in their order.
+func (c *cluster) send(partition int32, values ...string) {
+	c.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.DefaultProduceTopic("app"),
+		kgo.Dialer(c.kafka.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer client.Close()
+	for _, v := range values {
+		if err := client.ProduceSync(context.Background(), &kgo.Record{Partition: partition, Key: []byte("k"), Value: []byte(v)}).FirstErr(); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// awaitRead waits until the checkpoint of a partition of the topic app is there.
+func (c *cluster) awaitRead(id string, partition int32, next int64) {
+	c.t.Helper()
+	for range 600 {
+		for _, o := range c.nodes[id].offsets(context.Background()) {
+			if o.Partition == partition && o.Checkpoint >= next {
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	c.t.Fatalf("partition %d is not read up to %d", partition, next)
+}
+
+// TestVerifyDeadLetters removes, changes and adds dead letters.
+func TestVerifyDeadLetters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1, 1)
+		c.startAll()
+		c.send(0, `{"tenant":1,"id":1}`, "bad 1", "bad 2", `{"tenant":1,"id":2}`, "bad 4")
+		c.awaitRead("n1", 0, 5)
+		if v := c.wantExact("n1", "events", 2); v.result.DeadLetters != 3 || v.result.Records != 5 {
+			t.Errorf("result %s", text(v.result))
+		}
+		letter := func(offset int64) []schema.Value {
+			in, err := c.nodes["n1"].read(context.Background(), schema.DeadLettersTable, query.Request{Where: []string{"offset < 3"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.stream.Close()
+			b, err := in.stream.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var row []schema.Value
+			for i := range b.Columns {
+				row = append(row, b.Columns[i].Value(0))
+			}
+			row[schema.DeadLetters().Position("offset")] = number(offset)
+			return row
+		}
+		c.write("n1", schema.DeadLettersTable, batch.Delete, letter(1)...)
+		forged := letter(2)
+		forged[schema.DeadLetters().Position("value")] = words("forged")
+		c.write("n1", schema.DeadLettersTable, batch.Upsert, forged...)
+		c.write("n1", schema.DeadLettersTable, batch.Insert, letter(3)...)
+		c.write("n1", schema.DeadLettersTable, batch.Insert, letter(1000)...) // beyond what was read: not of this snapshot
+		c.wantDifferences("n1", "events", "extra dead letter  at app/0/3", "missing dead letter  at app/0/1", "other dead letter  at app/0/2")
+		c.stopAll()
+	})
+}
+
+// TestVerifyMisplacedRow has a row in a bucket where nobody would look for it: twice there, by its key.
+func TestVerifyMisplacedRow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1, 1)
+		c.startAll()
+		c.produce(0, 20)
+		c.await("n1", 20)
+		time.Sleep(2 * time.Second)
+		view, _ := c.nodes["n1"].catalog.Snapshot().Table("events")
+		rows := batch.NewBuilder(view.Schema.Columns, 1)
+		partition, offset := c.where("n1", 3)
+		for i, v := range eventAt(3, "event 3", partition, offset) {
+			rows.Columns[i].AppendValue(v)
+		}
+		hash, b := make([]uint64, 1), rows.View()
+		batch.HashRows(view.Schema, &b, 0, 1, hash)
+		wrong := view.Partitions[0].Tablets[1-schema.BucketOf(hash[0], 2)]
+		c.writeTo("n1", wrong, view.Schema.Version, batch.Insert, b)
+		c.wantDifferences("n1", "events", "doubled row tenant=3, id=3 at nowhere", "misplaced row tenant=3, id=3 at nowhere")
+		c.stopAll()
+	})
+}
+
+// TestVerifyAfterRetention has records that Kafka has deleted: their rows are not checkable, and a row that is wrong among the
+// others is found all the same.
+func TestVerifyAfterRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1, 1)
+		c.startAll()
+		c.send(0, `{"tenant":1,"id":0,"text":"a"}`, `{"tenant":1,"id":1,"text":"b"}`, "bad", `{"tenant":1,"id":3,"text":"c"}`, `{"tenant":1,"id":0,"text":"d"}`)
+		c.awaitRead("n1", 0, 5)
+		if err := c.broker.DeleteRecords("app", 0, 3); err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.verify("n1", "events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := v.result; !r.Exact || r.Complete || r.NotCheckable != 2 || r.Rows != 3 || r.Sources[0].Gone != 3 || r.Sources[0].First != 3 {
+			t.Errorf("result %s, differences %s", text(r), text(v.differences))
+		}
+		c.write("n1", "events", batch.Upsert, number(1), number(3), words("forged"), number(0), number(3))
+		c.write("n1", "events", batch.Insert, number(1), number(77), words("of nobody, or of one who is gone"), number(0), number(1))
+		v = c.wantDifferences("n1", "events", "other row tenant=1, id=3 at app/0/3 text")
+		if v.result.NotCheckable != 3 {
+			t.Errorf("not checkable: %s", text(v.result))
+		}
+		c.stopAll()
+	})
+}
+
+// TestVerifyFromLatest begins in the middle of a topic: what lies below is nobody's business.
+func TestVerifyFromLatest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := strings.Replace(clusterConfig, "format: json\n", "format: json\n    start_from: latest\n", 1)
+		c := newClusterOf(t, 1, 1, 1, config, kfake.NumBrokers(1), kfake.Ports(9092), kfake.SeedTopics(2, "app"))
+		c.send(0, `{"tenant":1,"id":0}`, `{"tenant":1,"id":1}`)
+		c.startAll()
+		c.awaitRead("n1", 0, 2)
+		v := c.wantExact("n1", "events", 0)
+		if v.result.Records != 0 {
+			t.Errorf("before anything came: %s", text(v.result))
+		}
+		c.send(0, `{"tenant":1,"id":2}`)
+		c.awaitRead("n1", 0, 3)
+		v = c.wantExact("n1", "events", 1)
+		if s := v.result.Sources[0]; s.Begun != 2 || s.First != 2 || s.Records != 1 || s.Gone != 0 {
+			t.Errorf("source %+v", s)
+		}
+		c.stopAll()
+	})
+}
+
+// TestVerifyRecreatedTopic cannot read what was there before.
+func TestVerifyRecreatedTopic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1, 1)
+		c.startAll()
+		c.produce(0, 40)
+		c.await("n1", 40)
+		time.Sleep(2 * time.Second)
+		if err := c.broker.DeleteTopic("app"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.broker.CreateTopic("app", 4, nil); err != nil {
+			t.Fatal(err)
+		}
+		v, err := c.verify("n1", "events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := v.result; !r.Exact || r.Complete || r.NotCheckable != 40 || r.Sources[0].Reason == "" {
+			t.Errorf("result %s", text(r))
+		}
+		c.stopAll()
+	})
+}
+
+// TestVerifyCannot is about everything that keeps a verification from beginning.
+func TestVerifyCannot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := strings.Replace(clusterConfig, "connectors:", `  - name: alone
+    columns: [{name: id, type: int64}]
+    primary_key: [id]
+    hash: {columns: [id], buckets: 1}
+connectors:`, 1)
+		c := newClusterOf(t, 1, 1, 1, config, kfake.NumBrokers(1), kfake.Ports(9092), kfake.SeedTopics(2, "app"))
+		c.startAll()
+		c.produce(0, 10)
+		c.await("n1", 10)
+		for table, want := range map[string]string{
+			"nothing":               "404 table_not_found",
+			schema.DeadLettersTable: "400 system_table",
+			"alone":                 "400 no_connector",
+		} {
+			_, err := c.verify("n1", table)
+			var remote *api.RemoteError
+			if !errors.As(err, &remote) || fmt.Sprintf("%d %s", remote.Status, remote.Code) != want {
+				t.Errorf("table %s: %v, want %s", table, err, want)
+			}
+		}
+		c.nodes["n1"].verifying.Store(true)
+		if _, err := c.verify("n1", "events"); err == nil || !strings.Contains(err.Error(), "verifies a table already") {
+			t.Errorf("a second one: %v", err)
+		}
+		c.nodes["n1"].verifying.Store(false)
+		c.wires["n1"].set(true)
+		if _, err := c.verify("n1", "events"); err == nil || !strings.Contains(err.Error(), "does not answer") || !strings.Contains(err.Error(), "9092") {
+			t.Errorf("without kafka: %v", err)
+		}
+		c.stopAll()
+	})
 }
