@@ -47,6 +47,7 @@ type cluster struct {
 	flush   FlushOptions
 	segment int64
 	timings raftlog.Timings
+	replays replayBreaks
 }
 
 // disk is a node's disk, with faults. The faults are of the machine: they go on until they are taken away, or
@@ -171,7 +172,7 @@ func (c *cluster) tryStart(id string) error {
 		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
-		broken: c.broken.node, breakRoom: c.broken.breakRoom, reached: c.reachedOn(id), rows: c.entry,
+		broken: c.broken.node, breakRoom: c.broken.breakRoom, reached: c.reachedOn(id), rows: c.entry, replays: c.replays,
 	})
 	if err == nil {
 		c.nodes[id] = n

@@ -45,6 +45,7 @@ func (n *Node) serveHTTP(l net.Listener) {
 	handle("GET /api/v1/tables/{table}/snapshot", n.getSnapshot)
 	handle("GET /api/v1/tables/{table}/verify", n.getVerification)
 	handle("GET /api/v1/tablets/{tablet}", n.getTablet)
+	handle("POST /api/v1/dead-letters/replay", n.postReplay)
 	handle("GET /internal/v1/local", n.getLocal)
 	handle("GET /internal/v1/tablets/{tablet}/rows", n.getTabletRows)
 	handle("GET /internal/v1/tablets/{tablet}/ledger", n.getTabletLedger)

@@ -44,6 +44,7 @@ type Options struct {
 	breakRoom func(part any)     // likewise: given what this node is made of, before it runs
 	reached   func(point string) // likewise: told of each point that a room's Points lists
 	rows      int                // likewise: of a chunk and of an entry; 0 means the defaults
+	replays   replayBreaks       // likewise
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:

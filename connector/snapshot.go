@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"nyala/connector/api"
 	"nyala/connector/catalog"
@@ -103,7 +104,9 @@ func (n *Node) exportSources(ctx context.Context, table string, before []catalog
 		all[s] = true
 	}
 	for s := range nothing {
-		all[s] = true
+		if !strings.HasPrefix(s.Connector, replaySource) { // a replay of dead letters is no partition that one could read on from
+			all[s] = true
+		}
 	}
 	out := []api.ExportSource{}
 	for s := range all {

@@ -94,18 +94,19 @@ func appendOrNull(k *batch.ColumnBuilder, v []byte) {
 	k.AppendBytes(v)
 }
 
+type headerJSON struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
+}
+
 // headersJSON keeps order and doubles, which an object would not; values are base64, for they are any bytes.
 func headersJSON(headers []kgo.RecordHeader) []byte {
 	if len(headers) == 0 {
 		return nil
 	}
-	type header struct {
-		Key   string `json:"key"`
-		Value []byte `json:"value"`
-	}
-	list := make([]header, len(headers))
+	list := make([]headerJSON, len(headers))
 	for i, h := range headers {
-		list[i] = header{h.Key, h.Value}
+		list[i] = headerJSON{h.Key, h.Value}
 	}
 	text, err := json.Marshal(list)
 	must(err == nil, "headers have no JSON: %v", err)

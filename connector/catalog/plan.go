@@ -18,6 +18,7 @@ func SystemTables(replicas int) []TableSpec {
 	return []TableSpec{
 		{Name: schema.DeadLettersTable, Schema: schema.DeadLetters(), Replicas: replicas},
 		{Name: schema.GapsTable, Schema: schema.Gaps(), Replicas: replicas},
+		{Name: schema.ReplaysTable, Schema: schema.Replays(), Replicas: replicas},
 	}
 }
 

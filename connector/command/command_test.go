@@ -221,6 +221,14 @@ type cluster struct {
 	fail     error                     // ends the rows
 	requests []string
 	status   api.Status
+	system   map[string]*systemRows
+	replays  []api.Replay // what a replay answers
+}
+
+// systemRows is what a system table has.
+type systemRows struct {
+	schema *schema.Schema
+	rows   []*batch.Batch
 }
 
 const at = 1_795_168_800_123_456 // 2026-11-20T10:00:00.123456Z
@@ -243,11 +251,19 @@ func newCluster(t *testing.T) *cluster {
 	mux.HandleFunc("GET /api/v1/tables/events", func(w http.ResponseWriter, _ *http.Request) {
 		c.json(w, api.TableDetail{Name: "events", Schema: export.Schema(s)})
 	})
-	mux.HandleFunc("GET /api/v1/tables/nyala.dead_letters", func(w http.ResponseWriter, _ *http.Request) {
-		c.json(w, api.TableDetail{Name: schema.DeadLettersTable, Schema: export.Schema(schema.DeadLetters())})
-	})
-	mux.HandleFunc("GET /api/v1/tables/nyala.gaps", func(w http.ResponseWriter, _ *http.Request) {
-		c.json(w, api.TableDetail{Name: schema.GapsTable, Schema: export.Schema(schema.Gaps())})
+	c.system = map[string]*systemRows{
+		schema.DeadLettersTable: {schema: schema.DeadLetters()}, schema.GapsTable: {schema: schema.Gaps()}, schema.ReplaysTable: {schema: schema.Replays()},
+	}
+	for name, system := range c.system {
+		mux.HandleFunc("GET /api/v1/tables/"+name, func(w http.ResponseWriter, _ *http.Request) {
+			c.json(w, api.TableDetail{Name: name, Schema: export.Schema(system.schema)})
+		})
+	}
+	mux.HandleFunc("POST /api/v1/dead-letters/replay", func(w http.ResponseWriter, r *http.Request) {
+		c.requests = append(c.requests, r.URL.RawQuery)
+		for _, p := range c.replays {
+			c.json(w, p)
+		}
 	})
 	mux.HandleFunc("GET /api/v1/tables/events/snapshot", func(w http.ResponseWriter, r *http.Request) {
 		c.requests = append(c.requests, r.URL.RawQuery)
@@ -286,11 +302,15 @@ func (c *cluster) getRows(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(api.TimestampHeader, fmt.Sprint(int64(at)))
 	out := query.NewStreamWriter(w)
-	for _, b := range c.rows[q.Get("tablet")] {
+	rows, s := c.rows[q.Get("tablet")], c.schema
+	if system, ok := c.system[r.PathValue("table")]; ok {
+		rows, s = system.rows, system.schema
+	}
+	for _, b := range rows {
 		part := *b
 		part.Columns = nil
 		for _, name := range strings.Split(q.Get("columns"), ",") {
-			if i := c.schema.Position(name); i >= 0 {
+			if i := s.Position(name); i >= 0 {
 				part.Columns = append(part.Columns, b.Columns[i])
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,49 +16,69 @@ import (
 	"nyala/store/schema"
 )
 
-// letterColumns are the columns of nyala.dead_letters in the order in which a person asks: when, where,
-// why, what.
-var letterColumns = []string{"time", "connector", "topic", "partition", "offset", "stage", "reason", "key", "value", "headers", "timestamp"}
+// letterRecord are the columns of nyala.dead_letters in the order in which a person asks: when, where, why, what.
+var letterRecord = []string{"time", "connector", "topic", "partition", "offset", "stage", "reason", "key", "value", "headers", "timestamp"}
 
-// letterTable are those that fit on a screen, and letterText how much of a key and a value does.
-var letterTable = letterColumns[:9]
+// letterOnScreen are those that fit there, of letterRecord and the state behind it, and letterText how much of a key and a
+// value does.
+var letterOnScreen = []int{0, 1, 2, 3, 4, 11, 5, 6, 7, 8}
 
 const letterText = 60
 
 func (p *program) deadLettersCommand() *cobra.Command {
 	o := scanOptions{Request: query.Request{Order: query.OrderKey}}
+	var state string
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "Print records that did not fit their table, and why",
-		Long: `Prints the records that could not become rows: where each came from, the stage that refused it, and why. They are
-rows of the table nyala.dead_letters; nyala scan nyala.dead_letters takes conditions.`,
+		Long: `Prints the records that could not become rows: where each came from, the stage that refused it, and why; and what has
+become of it since: new, replayed, replaying (a replay was interrupted: the next one finishes it), dropped (it was replayed
+into a range that is no longer kept). They are rows of the tables nyala.dead_letters and nyala.replays; nyala scan takes
+conditions on those.`,
 		Args: arguments(),
 	}
 	t := p.target(list)
 	list.Flags().Int64Var(&o.Limit, "limit", 100, "`rows` at most; 0 means all")
+	list.Flags().StringVar(&state, "state", "", "only letters of this `state`: "+strings.Join(letterStates, ", "))
 	list.Flags().StringVar(&o.format, "format", "table", strings.Join(scanFormats, ", "))
 	list.RunE = func(c *cobra.Command, _ []string) error {
-		if o.format == "table" {
-			return p.listLetters(c.Context(), t, o)
+		if state != "" && !slices.Contains(letterStates, state) {
+			return wrongUse("--state %q: want one of %s", state, strings.Join(letterStates, ", "))
 		}
-		o.Columns = letterColumns
-		return p.scan(c.Context(), t, schema.DeadLettersTable, o)
+		if err := o.check(); err != nil {
+			return err
+		}
+		if o.format == formatParquet && isTerminal(p.stdout) {
+			return wrongUse("Parquet is not for a terminal: redirect it into a file")
+		}
+		return p.listLetters(c.Context(), t, state, o)
 	}
-	return onlyCommands(&cobra.Command{Use: "dead-letters", Short: "Records that did not fit their table"}, list)
+	return onlyCommands(&cobra.Command{Use: "dead-letters", Short: "Records that did not fit their table"}, list, p.replayCommand())
 }
 
-// listLetters prints them readably: keys and values as text where they are text.
-func (p *program) listLetters(ctx context.Context, t *target, o scanOptions) error {
-	if err := o.check(); err != nil {
+// listLetters prints letters: on a screen readably, keys and values as text where they are text.
+func (p *program) listLetters(ctx context.Context, t *target, state string, o scanOptions) error {
+	client, err := t.client(ctx)
+	if err != nil {
 		return err
 	}
-	var names []string
-	for _, c := range letterTable {
-		names = append(names, strings.ToUpper(c))
+	l := systemList{
+		table: schema.DeadLettersTable, limit: o.Limit, none: "no dead letters", cells: letterCells,
+		heads: []string{"TIME", "CONNECTOR", "TOPIC", "PARTITION", "OFFSET", "STATE", "STAGE", "REASON", "KEY", "VALUE"},
 	}
-	return p.listSystem(ctx, t, systemList{
-		table: schema.DeadLettersTable, columns: letterTable, heads: names, limit: o.Limit, none: "no dead letters", cells: letterCells,
-	})
+	limit := o.Limit
+	if o.format == "table" {
+		limit = l.most() + 1 // one more tells whether there are more
+	}
+	in, at, err := openLetters(ctx, client, state, limit)
+	if err != nil {
+		return err
+	}
+	if o.format == "table" {
+		return p.printSystem(in, l)
+	}
+	table := &remoteTable{name: schema.DeadLettersTable, schema: schema.DeadLetters()}
+	return errors.Join(p.printRows(table, in, in.columns, at, o), in.Close())
 }
 
 // systemList says how rows of a system table are printed for a person.
@@ -70,11 +91,15 @@ type systemList struct {
 	cells   func(b *batch.Batch, row int) []any
 }
 
+func (l *systemList) most() int64 {
+	if l.limit == 0 || l.limit > query.TableRows {
+		return query.TableRows
+	}
+	return l.limit
+}
+
 // listSystem prints rows of a system table in the order of its key.
 func (p *program) listSystem(ctx context.Context, t *target, l systemList) error {
-	if l.limit == 0 || l.limit > query.TableRows {
-		l.limit = query.TableRows
-	}
 	client, err := t.client(ctx)
 	if err != nil {
 		return err
@@ -83,13 +108,18 @@ func (p *program) listSystem(ctx context.Context, t *target, l systemList) error
 	if err != nil {
 		return err
 	}
-	in, err := table.read(ctx, query.Request{Columns: l.columns, Order: query.OrderKey, Limit: l.limit + 1}) // one more tells whether there are more
+	in, err := table.read(ctx, query.Request{Columns: l.columns, Order: query.OrderKey, Limit: l.most() + 1}) // one more tells whether there are more
 	if err != nil {
 		return err
 	}
+	return p.printSystem(in, l)
+}
+
+// printSystem prints a stream that has one row more than what is printed if there are more, and closes it.
+func (p *program) printSystem(in query.Stream, l systemList) error {
 	g, shown := newGrid(l.heads...), int64(0)
 	rows, err := pour(in, func(b *batch.Batch) error {
-		for r := 0; r < b.Rows && shown < l.limit; r, shown = r+1, shown+1 {
+		for r := 0; r < b.Rows && shown < l.most(); r, shown = r+1, shown+1 {
 			g.add(l.cells(b, r)...)
 		}
 		return nil
@@ -110,20 +140,25 @@ func (p *program) listSystem(ctx context.Context, t *target, l systemList) error
 	return nil
 }
 
+// letterCells are a letter's.
 func letterCells(b *batch.Batch, row int) []any {
-	cells := make([]any, len(b.Columns))
-	for i := range b.Columns {
-		c := &b.Columns[i]
-		switch v := c.Value(row); {
-		case v.Null:
-			cells[i] = "-"
-		case c.Type.Kind == schema.Binary || c.Type.Kind == schema.String:
-			cells[i] = shortText(v.Bytes)
-		default:
-			cells[i] = string(schema.AppendText(nil, c.Type, v))
-		}
+	cells := make([]any, len(letterOnScreen))
+	for i, column := range letterOnScreen {
+		cells[i] = systemCell(&b.Columns[column], row)
 	}
 	return cells
+}
+
+// systemCell is a value of a system table for a person.
+func systemCell(c *batch.Column, row int) any {
+	switch v := c.Value(row); {
+	case v.Null:
+		return "-"
+	case c.Type.Kind == schema.Binary || c.Type.Kind == schema.String:
+		return shortText(v.Bytes)
+	default:
+		return string(schema.AppendText(nil, c.Type, v))
+	}
 }
 
 // shortText shows bytes on one line: text as it is, what could drive a terminal escaped, anything else in

@@ -50,7 +50,12 @@ scan nyala.gaps takes conditions.`,
 }
 
 func gapCells(b *batch.Batch, row int) []any {
-	cells := letterCells(b, row)
-	first, next := b.Columns[4].Int(row), b.Columns[5].Int(row)
-	return append(cells[:6:6], count(next-first), cells[6])
+	var cells []any
+	for i := range b.Columns {
+		if i == 6 {
+			cells = append(cells, count(b.Columns[5].Int(row)-b.Columns[4].Int(row)))
+		}
+		cells = append(cells, systemCell(&b.Columns[i], row))
+	}
+	return cells
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"nyala/connector/query"
+	"nyala/store/schema"
 )
 
 const formatParquet = "parquet"
@@ -102,16 +103,17 @@ func (p *program) scan(ctx context.Context, t *target, name string, o scanOption
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.printRows(table, in, o), in.Close())
+	return errors.Join(p.printRows(table, in, in.columns, in.timestamp, o), in.Close())
 }
 
-func (p *program) printRows(table *remoteTable, in *answer, o scanOptions) error {
+// printRows prints a stream of rows of a table that was read at a timestamp.
+func (p *program) printRows(table *remoteTable, in query.Stream, columns []schema.Column, timestamp int64, o scanOptions) error {
 	var out query.RowWriter
 	var err error
 	if o.format == formatParquet {
-		out, err = newParquetWriter(table.schema, in.columns, o.Order == query.OrderKey, p.stdout)
+		out, err = newParquetWriter(table.schema, columns, o.Order == query.OrderKey, p.stdout)
 	} else {
-		out, err = query.NewRowWriter(o.format, in.columns, p.stdout)
+		out, err = query.NewRowWriter(o.format, columns, p.stdout)
 	}
 	if err != nil {
 		return err
@@ -127,7 +129,7 @@ func (p *program) printRows(table *remoteTable, in *answer, o scanOptions) error
 		return err
 	}
 	if o.format == "table" {
-		fmt.Fprintf(p.stderr, "%s at %s\n", plural(int(rows), "row"), instant(in.timestamp))
+		fmt.Fprintf(p.stderr, "%s at %s\n", plural(int(rows), "row"), instant(timestamp))
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package command
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,37 +128,106 @@ func TestOffsets(t *testing.T) {
 
 func TestDeadLetters(t *testing.T) {
 	c := newCluster(t)
-	c.rows[""] = nil
 	c.run("dead-letters", "list").want(t, exitDone, "", "no dead letters\n")
-	c.schema = schema.DeadLetters()
-	c.rows[""] = []*batch.Batch{letters()}
-	c.requests = nil
+	c.system[schema.DeadLettersTable].rows = []*batch.Batch{letters(4)}
+	c.system[schema.ReplaysTable].rows = []*batch.Batch{replays(map[int]schema.Value{0: {Int: at}, 2: schema.Null})}
 	r := c.run("dead-letters", "list", "--limit", "3")
 	r.want(t, exitDone, "TIME", "the first 3: there are more")
 	golden(t, "dead_letters", r.stdout)
-	if want := "columns=time%2Cconnector%2Ctopic%2Cpartition%2Coffset%2Cstage%2Creason%2Ckey%2Cvalue&format=batches&limit=4&order=key"; len(c.requests) != 1 || c.requests[0] != want {
-		t.Errorf("got %q, want %q", c.requests, want)
-	}
 	c.run("dead-letters", "list", "--limit", "4").want(t, exitDone, "bad 3", "")
 	c.run("dead-letters", "list", "--format", "ndjson").want(t, exitDone, `"connector":"app-events","topic":"app","partition":0,"offset":2,"stage":"decode","reason":"bad 2"`, "")
+	for state, offsets := range map[string]string{"new": "1\n3\n", "replaying": "2\n", "replayed": "0\n", "dropped": ""} {
+		got := ""
+		for line := range strings.Lines(c.run("dead-letters", "list", "--format", "csv", "--state", state).stdout) {
+			if cells := strings.Split(line, ","); cells[4] != "offset" {
+				got += cells[4] + "\n"
+			}
+		}
+		if got != offsets {
+			t.Errorf("%s: got %q, want %q", state, got, offsets)
+		}
+	}
+	c.run("dead-letters", "list", "--state", "old").want(t, exitWrongUse, "", "want one of new, replaying, replayed, dropped")
+	c.system[schema.DeadLettersTable].rows = []*batch.Batch{letters(300), letters(700)}
+	if r := c.run("dead-letters", "list", "--format", "ndjson", "--limit", "400"); strings.Count(r.stdout, "\n") != 400 {
+		t.Errorf("got %d lines, want 400", strings.Count(r.stdout, "\n"))
+	}
+}
+
+func TestReplay(t *testing.T) {
+	c := newCluster(t)
+	c.replays = []api.Replay{{Run: "r", Letters: 5}, {
+		Run: "r", Done: true, Letters: 1300, Replayed: 1200, Finished: 7, Elsewhere: 1,
+		Refused: []api.ReplayRefusal{{Connector: "app-events", Stage: "decode", Code: "bad_type", Letters: 99, Reason: "bad_type: column a"}},
+	}}
+	r := c.run("dead-letters", "replay", "--connector", "app-events", "--topic", "t", "--partition", "3", "--from", "4", "--to", "9", "--limit", "10")
+	r.want(t, exitDone, "Replayed 1,200 dead letters.", "")
+	golden(t, "replay", r.stdout)
+	if want := "connector=app-events&from=4&limit=10&partition=3&to=9&topic=t"; len(c.requests) != 1 || c.requests[0] != want {
+		t.Errorf("got %q, want %q", c.requests, want)
+	}
+	var last api.Replay
+	if err := json.Unmarshal([]byte(c.run("dead-letters", "replay", "--json").stdout), &last); err != nil || last.Replayed != 1200 {
+		t.Errorf("got %+v, %v", last, err)
+	}
+	c.replays = []api.Replay{{Dry: true, Done: true, Letters: 3, Replayed: 1, Sample: []api.ReplayLetter{
+		{Connector: "app-events", Topic: "t", Offset: 7, Table: "events", Operation: "upsert"},
+		{Connector: "app-events", Topic: "t", Offset: 8, Stage: "decode", Reason: "bad_type: column a"},
+	}, Refused: []api.ReplayRefusal{{Connector: "app-events", Stage: "decode", Code: "bad_type", Letters: 2, Reason: "bad_type: column a"}}}}
+	c.requests = nil
+	r = c.run("dead-letters", "replay", "--dry-run", "--topic", "t", "--partition", "0", "--offset", "8")
+	golden(t, "replay_dry", r.stdout)
+	if want := "dry_run=true&from=8&partition=0&to=9&topic=t"; len(c.requests) != 1 || c.requests[0] != want {
+		t.Errorf("got %q, want %q", c.requests, want)
+	}
+	c.replays = []api.Replay{{Letters: 5}}
+	c.run("dead-letters", "replay").want(t, exitFailed, "", "the answer was cut: repeat the command")
+	c.replays = []api.Replay{{Letters: 5, Error: "tablet 7 is away"}}
+	c.run("dead-letters", "replay").want(t, exitFailed, "", "tablet 7 is away: repeat the command")
+	c.run("dead-letters", "replay", "--offset", "4").want(t, exitWrongUse, "", "give --topic and --partition as well")
+	c.run("dead-letters", "replay", "--partition", "4").want(t, exitWrongUse, "", "give --topic as well")
+	c.run("dead-letters", "replay", "--limit", "-4").want(t, exitWrongUse, "", "--limit -4: want 0 or more")
+}
+
+// replays are marks of letters, by offset: when they were replayed, or null.
+func replays(at map[int]schema.Value) *batch.Batch {
+	s := schema.Replays()
+	b := batch.NewBuilder(s.Columns, len(at))
+	for _, offset := range slices.Sorted(maps.Keys(at)) {
+		for i, c := range s.Columns {
+			switch c.Name {
+			case "offset":
+				b.Columns[i].AppendInt(int64(offset))
+			case "connector":
+				b.Columns[i].AppendBytes([]byte("app-events"))
+			case "replayed":
+				b.Columns[i].AppendValue(at[offset])
+			case "note":
+				b.Columns[i].AppendNull()
+			default:
+				b.Columns[i].AppendValue(schema.Value{Bytes: make([]byte, 16)})
+			}
+		}
+	}
+	view := b.View()
+	return &view
 }
 
 func TestGaps(t *testing.T) {
 	c := newCluster(t)
-	c.rows[""] = nil
 	c.run("gaps").want(t, exitDone, "", "no gaps: nothing was lost before it was read\n")
-	c.schema = schema.Gaps()
-	b := batch.NewBuilder(c.schema.Columns, 2)
+	s := schema.Gaps()
+	b := batch.NewBuilder(s.Columns, 2)
 	for i, next := range []int64{7, 1_234_567} {
 		for k, v := range map[string]schema.Value{
 			"topic_id": {Bytes: make([]byte, 16)}, "partition": {Int: int64(i)}, "first": {Int: 4}, "connector": {Bytes: []byte("app-events")},
 			"next": {Int: next}, "topic": {Bytes: []byte("app")}, "reason": {Bytes: []byte("out_of_range")}, "time": {Int: at},
 		} {
-			b.Columns[c.schema.Position(k)].AppendValue(v)
+			b.Columns[s.Position(k)].AppendValue(v)
 		}
 	}
 	view := b.View()
-	c.rows[""] = []*batch.Batch{&view}
+	c.system[schema.GapsTable].rows = []*batch.Batch{&view}
 	r := c.run("gaps")
 	r.want(t, exitDone, "LOST", "")
 	golden(t, "gaps", r.stdout)
@@ -166,11 +237,13 @@ func TestGaps(t *testing.T) {
 	c.run("gaps", "--format", "csv", "--json").want(t, exitWrongUse, "", "json")
 }
 
-// letters are four records: text, binary, long text, and text that would drive a terminal.
-func letters() *batch.Batch {
+// letters are records: text, binary, long text, text that would drive a terminal, and so on.
+func letters(n int) *batch.Batch {
 	s := schema.DeadLetters()
-	b := batch.NewBuilder(s.Columns, 4)
-	for i, value := range []string{`{"a": "é"}`, "\xff\x00\x01", strings.Repeat("長", 100), "a\x1b[2Jb\n"} {
+	b := batch.NewBuilder(s.Columns, n)
+	values := []string{`{"a": "é"}`, "\xff\x00\x01", strings.Repeat("長", 100), "a\x1b[2Jb\n"}
+	for i := range n {
+		value := values[i%len(values)]
 		for k, v := range map[string]schema.Value{
 			"topic_id": {Bytes: make([]byte, 16)}, "partition": {}, "offset": {Int: int64(i)}, "connector": {Bytes: []byte("app-events")},
 			"topic": {Bytes: []byte("app")}, "timestamp": schema.Null, "key": schema.Null, "value": {Bytes: []byte(value)}, "headers": schema.Null,

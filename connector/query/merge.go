@@ -11,8 +11,11 @@ import (
 	"nyala/store/schema"
 )
 
-// mergeRows is how many rows a merged batch has.
-const mergeRows = 4096
+// mergeRows is how many rows a merged batch has, unless they are large.
+const (
+	mergeRows  = 4096
+	mergeBytes = 4 << 20
+)
 
 // Merge gives the rows of several streams, each ordered by primary key, in one order. Every stream has
 // the columns of fetch; columns says which of them are given out.
@@ -33,13 +36,9 @@ func NewMerge(s *schema.Schema, fetch, columns []schema.Column, streams []Stream
 	for _, c := range columns {
 		m.take = append(m.take, position(c.ID))
 	}
-	key := &schema.Schema{Columns: fetch}
-	for _, k := range s.Key {
-		key.Key = append(key.Key, position(s.Columns[k].ID))
-	}
 	for _, in := range streams {
-		h := &mergeHead{in: in, keys: batch.NewKeys(key)}
-		switch err := h.load(); {
+		h := NewCursor(s, fetch, in)
+		switch err := h.Next(); {
 		case err == nil:
 			m.heads = append(m.heads, h)
 		case err != io.EOF:
@@ -54,17 +53,12 @@ func NewMerge(s *schema.Schema, fetch, columns []schema.Column, streams []Stream
 func (m *Merge) Next() (*batch.Batch, error) {
 	m.builder.Reset()
 	rows := 0
-	for ; rows < mergeRows && len(m.heads) > 0; rows++ {
+	for ; rows < mergeRows && len(m.heads) > 0 && m.builder.Bytes() < mergeBytes; rows++ {
 		h := m.heads[0]
 		for i, from := range m.take {
-			m.builder.Columns[i].AppendValue(h.rows.Columns[from].Value(h.at))
+			m.builder.Columns[i].AppendValue(h.Value(from))
 		}
-		h.at++
-		if h.at < h.rows.Rows {
-			heap.Fix(&m.heads, 0)
-			continue
-		}
-		switch err := h.load(); {
+		switch err := h.Next(); {
 		case err == io.EOF:
 			heap.Pop(&m.heads)
 		case err != nil:
@@ -89,37 +83,14 @@ func (m *Merge) Close() error {
 	return errors.Join(errs...)
 }
 
-type mergeHead struct {
-	in   Stream
-	rows *batch.Batch
-	keys *batch.Keys
-	at   int
-}
-
-// load takes the stream's next batch that has rows.
-func (h *mergeHead) load() (err error) {
-	for {
-		if h.rows, err = h.in.Next(); err != nil {
-			return err
-		}
-		if h.rows.Rows > 0 {
-			break
-		}
-	}
-	h.keys.Reset()
-	h.keys.Append(h.rows, 0, h.rows.Rows)
-	h.at = 0
-	return nil
-}
-
-type mergeHeap []*mergeHead
+type mergeHeap []*Cursor
 
 func (h mergeHeap) Len() int { return len(h) }
 func (h mergeHeap) Less(i, j int) bool {
-	return bytes.Compare(h[i].keys.At(h[i].at), h[j].keys.At(h[j].at)) < 0
+	return bytes.Compare(h[i].Key(), h[j].Key()) < 0
 }
 func (h mergeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *mergeHeap) Push(x any)   { *h = append(*h, x.(*mergeHead)) }
+func (h *mergeHeap) Push(x any)   { *h = append(*h, x.(*Cursor)) }
 func (h *mergeHeap) Pop() any {
 	last := len(*h) - 1
 	x := (*h)[last]

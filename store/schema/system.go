@@ -4,6 +4,7 @@ package schema
 const (
 	DeadLettersTable = "nyala.dead_letters"
 	GapsTable        = "nyala.gaps"
+	ReplaysTable     = "nyala.replays"
 )
 
 // DeadLetters is the schema of nyala.dead_letters: records that were read and could not be rows. Its
@@ -38,6 +39,27 @@ func Gaps() *Schema {
 		{Name: "reason", Type: Type{Kind: String}},
 		{Name: "time", Type: Type{Kind: Timestamp}},
 	}, 5)
+}
+
+// Replays is the schema of nyala.replays: dead letters that were taken up again, each by the key it has in
+// nyala.dead_letters. A letter is taken up once for ever: what it becomes, and under which sequence of which run, is in its
+// row from the first moment on, so that carrying it out again changes nothing.
+func Replays() *Schema {
+	return system([]Column{
+		{Name: "topic_id", Type: Type{Kind: UUID}},
+		{Name: "partition", Type: Type{Kind: Int32}},
+		{Name: "offset", Type: Type{Kind: Int64}},
+		{Name: "connector", Type: Type{Kind: String}},
+		{Name: "topic", Type: Type{Kind: String}},
+		{Name: "table", Type: Type{Kind: String}},
+		{Name: "run", Type: Type{Kind: UUID}},
+		{Name: "sequence", Type: Type{Kind: Int64}},
+		{Name: "operation", Type: Type{Kind: String}},
+		{Name: "row", Type: Type{Kind: Binary}, Nullable: true}, // until it is replayed
+		{Name: "claimed", Type: Type{Kind: Timestamp}},
+		{Name: "replayed", Type: Type{Kind: Timestamp}, Nullable: true},
+		{Name: "note", Type: Type{Kind: String}, Nullable: true},
+	}, 4)
 }
 
 // system makes a one-tablet schema whose key is the first n columns.
