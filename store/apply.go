@@ -128,11 +128,18 @@ func (t *Tablet) apply(e Entry) Result {
 func (t *Tablet) fail(r Result, err error) Result {
 	t.log.Error("tablet failed", "index", r.Index, "error", err)
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.mu.failed = fmt.Errorf("store: tablet %d: entry %d: %w", t.spec.ID, r.Index, err)
 	t.notifyLocked()
+	t.mu.Unlock()
+	t.tellFailed()
 	r.Outcome = Failed
 	return r
+}
+
+func (t *Tablet) tellFailed() {
+	if t.manager.options.Failed != nil {
+		t.manager.options.Failed(t.spec.ID)
+	}
 }
 
 // aligned returns data at an address that is a multiple of 8, as views of columns need.

@@ -56,7 +56,7 @@ func benchTablet(tb testing.TB, s *schema.Schema) *Tablet {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t, err := m.load(Spec{ID: 1, Schema: s})
+	t, err := m.load(Spec{ID: 1, Schema: s}, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -43,13 +43,13 @@ func checkTablet(fsys vfs.FS, dir string, id uint64) []error {
 	if err != nil {
 		return []error{fmt.Errorf("store: manifest: %w", err)}
 	}
-	_, body, _, err := readManifests(b)
+	last, err := readManifests(b)
 	if err != nil {
-		return []error{err}
+		return []error{fmt.Errorf("%s: %w", path.Join(dir, manifestName), err)}
 	}
-	m, err := parseManifest(body)
+	m, err := parseManifest(last.body)
 	if err != nil {
-		return []error{err}
+		return []error{fmt.Errorf("%s: record %d at %d: %w", path.Join(dir, manifestName), last.seq, last.at, err)}
 	}
 	var problems []error
 	if m.tablet != id {
@@ -100,9 +100,9 @@ func DumpManifestFile(fsys vfs.FS, name string, w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("store: manifest: %w", err)
 	}
-	_, _, end, err := readManifests(b)
-	for at := 0; at < end; {
-		seq, body, n := parseManifestRecord(b[at:end])
+	last, err := readManifests(b)
+	for at := 0; at < last.end; {
+		seq, body, n := parseManifestRecord(b[at:last.end])
 		if n == 0 {
 			break
 		}

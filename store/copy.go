@@ -19,8 +19,8 @@ const fetchSuffix = ".fetch"
 const fetchAttempts = 5
 
 // download writes a file of another replica under a temporary name, checks that it is what it must be, and syncs it.
-func (t *Tablet) download(ctx context.Context, fetch Fetcher, name string, want file, temp string) error {
-	f, err := t.fs.Create(temp)
+func download(ctx context.Context, fsys vfs.FS, fetch Fetcher, name string, want file, temp string) error {
+	f, err := fsys.Create(temp)
 	if err != nil {
 		return fmt.Errorf("store: fetch %s: %w", name, err)
 	}
@@ -110,7 +110,7 @@ func (t *Tablet) Prepare(ctx context.Context, body []byte, fetch Fetcher) error 
 				continue
 			}
 			temp := preparedName(name, want)
-			if err := t.download(ctx, fetch, name, want, path.Join(t.dir, temp)); err != nil {
+			if err := download(ctx, t.fs, fetch, name, want, path.Join(t.dir, temp)); err != nil {
 				return err
 			}
 			t.manager.reached(FileFetched)
@@ -187,7 +187,7 @@ func (t *Tablet) Restore(d Durable, body []byte) error {
 	if t.broken == ledgerLeft {
 		fresh.ledger = &offsets.Ledger{}
 	}
-	if err := t.manifest.add(body, false); err != nil {
+	if err := t.manifest.restore(body); err != nil {
 		for _, d := range fresh.disks {
 			d.release()
 		}

@@ -97,7 +97,7 @@ sync d/3/manifest
 		}
 	}
 	restored := calls()
-	if i, j := strings.LastIndex(restored, "rename "), strings.Index(restored, "syncdir d/3\nwrite d/3/manifest\nsync d/3/manifest\n"); i < 0 || j < i {
+	if i, j := strings.LastIndex(restored, ".fetch "), strings.Index(restored, "syncdir d/3\ncreate d/3/manifest.tmp\nwrite d/3/manifest.tmp\nsync d/3/manifest.tmp\nrename d/3/manifest.tmp d/3/manifest\nsyncdir d/3\n"); i < 0 || j < i {
 		t.Errorf("restore:\n%s", restored)
 	}
 }
@@ -265,7 +265,7 @@ func TestManifestFileGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	torn := manifestRecord(f.seq+1, m.appendTo(nil))
+	torn := manifestRecord(manifestMagic, f.seq+1, m.appendTo(nil))
 	if _, err := h.WriteAt(torn[:len(torn)-20], f.size); err != nil {
 		t.Fatal(err)
 	}

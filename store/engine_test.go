@@ -63,7 +63,7 @@ func newSingle(tb testing.TB, fsys vfs.FS) *single {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { m.cancel(); <-m.done })
-	t, err := m.load(Spec{ID: 3, Table: "t", Schema: pairSchema()})
+	t, err := m.load(Spec{ID: 3, Table: "t", Schema: pairSchema()}, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}

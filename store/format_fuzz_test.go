@@ -36,16 +36,16 @@ func FuzzManifest(f *testing.F) {
 
 // FuzzManifestFile: whatever stands in the file, it is refused or one of its records is found.
 func FuzzManifestFile(f *testing.F) {
-	one := manifestRecord(1, sampleManifest().appendTo(nil))
-	two := append(bytes.Clone(one), manifestRecord(2, emptyManifest(Spec{ID: 1, Schema: pairSchema()}).appendTo(nil))...)
+	one := manifestRecord(manifestMagic, 1, sampleManifest().appendTo(nil))
+	two := append(bytes.Clone(one), manifestRecord(manifestMagic, 2, emptyManifest(Spec{ID: 1, Schema: pairSchema()}).appendTo(nil))...)
 	f.Add(one)
 	f.Add(two)
 	f.Add(two[:len(two)-9])
 	f.Add(append(bytes.Clone(two), make([]byte, 100)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, body, end, err := readManifests(b)
-		if err == nil && (body == nil || end > len(b)) {
-			t.Fatalf("no record and no error; end %d of %d", end, len(b))
+		last, err := readManifests(b)
+		if err == nil && (last.body == nil || last.end > len(b)) {
+			t.Fatalf("no record and no error; end %d of %d", last.end, len(b))
 		}
 	})
 }
@@ -89,12 +89,13 @@ func (m *manifest) addedOnes() (out []added) {
 // TestCorruptManifestFile: damage before a whole record is refused; damage of the last record, which may be torn, is not one.
 func TestCorruptManifestFile(t *testing.T) {
 	body := sampleManifest().appendTo(nil)
-	b := append(manifestRecord(1, body), manifestRecord(2, body)...)
+	b := append(manifestRecord(manifestMagic, 1, body), manifestRecord(manifestMagic, 2, body)...)
 	size := len(b) / 2
 	for at := range b {
 		c := bytes.Clone(b)
 		c[at] ^= 0x10
-		seq, _, _, err := readManifests(c)
+		last, err := readManifests(c)
+		seq := last.seq
 		padding := at%size >= manifestHeader+len(body)
 		switch {
 		case padding && err == nil && seq == 2:

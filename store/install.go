@@ -42,6 +42,9 @@ func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int)
 		}
 	}
 	done, err := t.install(f, w, generation, suffix, mine)
+	if err != nil && unusable(err) {
+		f.encoded = nil // what was written is gone or damaged: it is written again
+	}
 	if err != nil || !done {
 		return err
 	}
@@ -61,7 +64,7 @@ func (t *Tablet) fetchRowSet(ctx context.Context, a added) error {
 		return t.manager.options.Fetch(ctx, t.spec.ID, name, off)
 	}
 	for i, name := range a.names() {
-		if err := t.download(ctx, fetch, name, a.files()[i], path.Join(t.dir, tempName(a.id, fetchSuffix, i))); err != nil {
+		if err := download(ctx, t.fs, fetch, name, a.files()[i], path.Join(t.dir, tempName(a.id, fetchSuffix, i))); err != nil {
 			return err
 		}
 	}
@@ -128,6 +131,7 @@ func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*dis
 	if err != nil {
 		return nil, err
 	}
+	t.guard(d)
 	f.deaths.each(f.rows, f.manifest.timestamp, func(row uint32, at Timestamp) {
 		if e := f.bury(d, death{row, at}, mine); e != nil {
 			err = e
@@ -214,6 +218,9 @@ func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, fresh *diskRowSet, disk
 	t.manager.budget.add(s.footprint() - before)
 	t.manager.returnSlots(f.index.slots)
 	f.index.slots = nil
+	if err != nil {
+		t.tellFailed()
+	}
 	return err
 }
 

@@ -64,6 +64,9 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 	if s.failed != nil {
 		return false, nil
 	}
+	if len(s.flaws) > 0 && t.mendOne(ctx) {
+		return true, nil
+	}
 	if len(s.waiting) > 0 {
 		return true, t.carryOut(ctx, s.waiting[0], s.generation)
 	}

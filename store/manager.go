@@ -30,7 +30,9 @@ type ManagerOptions struct {
 	Propose  func(ctx context.Context, id ID, entry []byte) ([]byte, error) // through the tablet's log; answers what Apply returned
 	IsLeader func(id ID) bool
 	Fetch    func(ctx context.Context, id ID, name string, off int64) (io.ReadCloser, error) // from any healthy peer
+	Manifest func(ctx context.Context, id ID, least uint64) ([]byte, error)                  // of a healthy peer that is durable at least so far
 	Durable  func(id ID)                                                                     // told after each Install: the log may be cut
+	Failed   func(id ID)                                                                     // told when a tablet stopped applying; must be quick
 	Logger   *slog.Logger
 	Reached  func(Point) // told of each step; only tests set it
 }
@@ -120,7 +122,12 @@ func (m *Manager) dirOf(id ID) string {
 
 // Open makes a tablet, or restarts one from its manifest; the log above Durable().Index must be applied again.
 // Files that the manifest does not name are deleted.
-func (m *Manager) Open(spec Spec) (*Tablet, error) {
+func (m *Manager) Open(spec Spec) (*Tablet, error) { return m.OpenAbove(spec, 0) }
+
+// OpenAbove is Open for a tablet whose log here begins with the entry first; 0 means that it never had any. A tablet without
+// a manifest is made only if the log has all of it: else the manifest was lost. An error that is ErrDamaged is one for Repair;
+// nothing was deleted then.
+func (m *Manager) OpenAbove(spec Spec, first uint64) (*Tablet, error) {
 	if err := spec.Schema.Validate(); err != nil {
 		return nil, err
 	}
@@ -134,7 +141,7 @@ func (m *Manager) Open(spec Spec) (*Tablet, error) {
 	if taken {
 		return nil, fmt.Errorf("store: tablet %d is open already, or the store is closed", spec.ID)
 	}
-	t, err := m.load(spec)
+	t, err := m.load(spec, first)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
@@ -148,28 +155,38 @@ func (m *Manager) Open(spec Spec) (*Tablet, error) {
 	return t, nil
 }
 
-func (m *Manager) load(spec Spec) (*Tablet, error) {
+func (m *Manager) load(spec Spec, first uint64) (*Tablet, error) {
 	dir, fsys := m.dirOf(spec.ID), m.options.FS
 	f, from, err := openManifest(fsys, dir)
 	if err == nil {
 		f.reached = m.reached
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case isMissing(err) && first > 1:
+		return nil, damaged(fmt.Errorf("store: %s at 0: the file is missing, but the log begins at %d", path.Join(dir, manifestName), first))
+	case isMissing(err):
 		if err := vfs.MakeDir(fsys, dir); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 		from = emptyManifest(spec)
 		f = &manifestFile{fs: fsys, name: path.Join(dir, manifestName), reached: m.reached}
-		err = f.add(from.appendTo(nil), false)
+		if err := f.add(from.appendTo(nil), false); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, damaged(err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := m.removeGarbage(dir, from.files()); err != nil {
-		return nil, errors.Join(err, f.close())
+	if err := fits(from, spec.ID, first); err != nil {
+		return nil, damaged(errors.Join(fmt.Errorf("%s at 0: %w", f.name, err), f.close()))
 	}
 	t, err := newTablet(m, spec, dir, f, from)
 	if err != nil {
+		return nil, damaged(errors.Join(err, f.close()))
+	}
+	if err := m.removeGarbage(dir, from.files()); err != nil {
+		for _, d := range t.mu.disks {
+			d.release()
+		}
 		return nil, errors.Join(err, f.close())
 	}
 	return t, nil

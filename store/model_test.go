@@ -103,7 +103,7 @@ func (m *model) open(r *modelReplica) {
 		m.failf("manager: %w", err)
 		return
 	}
-	r.tablet, err = r.manager.load(Spec{ID: 5, Table: "t", Schema: m.schema})
+	r.tablet, err = r.manager.load(Spec{ID: 5, Table: "t", Schema: m.schema}, 0)
 	if err != nil {
 		m.failf("open: %w", err)
 		return

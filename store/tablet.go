@@ -115,6 +115,7 @@ type state struct {
 	generation int    // counts Restores
 	failed     error
 	fault      error // why the disk does not follow at the moment
+	flaws      []*flaw
 }
 
 type waitingInstall struct {
@@ -153,7 +154,7 @@ func (d *diskRowSet) release() {
 
 // openDisk opens the rowset of a manifest.
 func openDisk(fsys vfs.FS, dir string, m manifestRowSet) (*diskRowSet, error) {
-	r, err := rowset.Open(fsys, path.Join(dir, baseName(m.id)))
+	r, err := rowset.OpenKnown(fsys, path.Join(dir, baseName(m.id)), m.keys.size, m.keys.hash)
 	if err != nil {
 		return nil, fmt.Errorf("store: rowset %d: %w", m.id, err)
 	}
@@ -161,7 +162,7 @@ func openDisk(fsys vfs.FS, dir string, m manifestRowSet) (*diskRowSet, error) {
 	d.refs.Store(1)
 	if uint64(r.Rows()) != m.rows {
 		r.Close()
-		return nil, fmt.Errorf("store: rowset %d: got %d rows, want %d", m.id, r.Rows(), m.rows)
+		return nil, fmt.Errorf("store: %s: got %d rows, want %d: %w", path.Join(dir, parquetName(m.id)), r.Rows(), m.rows, rowset.ErrCorrupt)
 	}
 	for _, k := range m.deaths {
 		d.deaths.set(k.row, k.at)
@@ -208,6 +209,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 			}
 			return nil, err
 		}
+		t.guard(d)
 		s.disks = append(s.disks, d)
 	}
 	return s, nil

@@ -80,12 +80,17 @@ func (c *cursor) page(i, until int) (*page, error) {
 }
 
 func (c *cursor) decode(i, until int, d *pageDecoder, p *page) error {
-	b, err := c.bytes(i, until)
-	if err != nil {
-		return err
+	use := func(b []byte) error {
+		return d.data(b, c.file.pageSum(c.chunk, i+c.chunk.dictionaryPages()), c.chunk.meta.Codec, p)
 	}
-	if err := d.data(b, c.file.pageSum(c.chunk, i+c.chunk.dictionaryPages()), c.chunk.meta.Codec, p); err != nil {
-		return err
+	b, err := c.bytes(i, until)
+	if err == nil {
+		err = use(b)
+	}
+	if l := &c.chunk.pages[i]; err != nil {
+		if err = c.file.elsewhere(l.Offset, int(l.CompressedPageSize), err, use); err != nil {
+			return err
+		}
 	}
 	first, next := c.chunk.rowsOf(i, c.file.groups[c.group].rows)
 	if p.first = first; p.rows != next-first {
@@ -127,7 +132,7 @@ func (c *cursor) bytes(i, until int) ([]byte, error) {
 		end += int64(n.CompressedPageSize)
 	}
 	c.buf, c.bufOff = grow(c.buf, int(end-from)), from
-	if err := readAt(c.file.file, c.buf, from); err != nil {
+	if err := readAt(c.file.reader(), c.buf, from); err != nil {
 		c.buf = c.buf[:0]
 		return nil, err
 	}
@@ -143,14 +148,22 @@ func (c *cursor) dictionary() (*batch.Column, error) {
 	if c.chunk.dictionaryPages() == 0 || size < 1 || size > pageSizeMax || off < int64(len(parquetMagic)) {
 		return nil, corrupt("no dictionary, or one of %d bytes at %d", size, off)
 	}
-	b := make([]byte, size)
-	if err := readAt(c.file.file, b, off); err != nil {
-		return nil, err
+	use := func(b []byte) (err error) {
+		d := newPageDecoder(c.tools, c.file.schema.Columns[c.position])
+		c.dict, err = d.dictionary(b, c.file.pageSum(c.chunk, 0), c.chunk.meta.Codec)
+		return err
 	}
-	d := newPageDecoder(c.tools, c.file.schema.Columns[c.position])
-	dict, err := d.dictionary(b, c.file.pageSum(c.chunk, 0), c.chunk.meta.Codec)
-	c.dict = dict
-	return dict, err
+	b := make([]byte, size)
+	err := readAt(c.file.reader(), b, off)
+	if err == nil {
+		err = use(b)
+	}
+	if err != nil {
+		if err = c.file.elsewhere(off, int(size), err, use); err != nil {
+			return nil, fmt.Errorf("at %d: %w", off, err)
+		}
+	}
+	return c.dict, nil
 }
 
 // columnOut is a column of an answer in the making.

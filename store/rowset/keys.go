@@ -18,6 +18,7 @@ import (
 type keysFile struct {
 	name    string
 	size    int64
+	sum     Hash
 	rows    int
 	parquet int64 // size of the Parquet file
 	lo, hi  []byte
@@ -48,6 +49,9 @@ func openKeys(fsys vfs.FS, name string) (*keysFile, error) {
 	k := &keysFile{name: name, size: size}
 	if err = readAt(f, data, 0); err == nil {
 		err = k.parse(data)
+		h := NewHasher()
+		h.Write(data)
+		k.sum = h.Sum()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("rowset: %s: %w", name, err)
@@ -59,16 +63,16 @@ func openKeys(fsys vfs.FS, name string) (*keysFile, error) {
 func (k *keysFile) parse(d []byte) error {
 	n := len(d)
 	if n < len(keysMagic)+keysFooter+keysEnd || string(d[:len(keysMagic)]) != keysMagic || string(d[n-len(keysMagic):]) != keysMagic {
-		return corrupt("%d bytes are no keys file", n)
+		return corrupt("%d bytes are no keys file: no magic at 0 or at %d", n, max(0, n-len(keysMagic)))
 	}
 	end := n - keysEnd
 	length := int(binary.LittleEndian.Uint32(d[end:]))
 	if length < keysFooter || length > end-len(keysMagic) {
-		return corrupt("footer of %d bytes", length)
+		return corrupt("footer of %d bytes at %d", length, end)
 	}
 	footer := d[end-length : end]
 	if got, want := crc32.Checksum(d[end-length:end+4], castagnoli), binary.LittleEndian.Uint32(d[end+4:]); got != want {
-		return corrupt("footer: crc %08x, want %08x", got, want)
+		return corrupt("footer at %d: crc %08x, want %08x", end-length, got, want)
 	}
 	if v := binary.LittleEndian.Uint32(footer); v != keysVersion {
 		return fmt.Errorf("got version %d, want %d", v, keysVersion)
@@ -90,7 +94,7 @@ func (k *keysFile) parse(d []byte) error {
 		}
 		padded := int(size + -size&7)
 		if got, want := crc32.Checksum(d[at:at+padded], castagnoli), binary.LittleEndian.Uint32(e[16:]); got != want {
-			return corrupt("section %d: crc %08x, want %08x", i, got, want)
+			return corrupt("section %d at %d: crc %08x, want %08x", i, at, got, want)
 		}
 		sections[i] = d[at : at+int(size)]
 		at += padded

@@ -29,6 +29,8 @@ type parquetFile struct {
 	tail   int64    // where the pages end; without sums, where the footer begins
 	behind []byte   // during load: all bytes from tail on
 	sums   []uint32 // CRC32C of each page in file order, and of all behind tail; nil: not known
+
+	healing healing
 }
 
 type rowGroup struct {
@@ -95,21 +97,21 @@ func (p *parquetFile) load() (err error) {
 	var head [len(parquetMagic)]byte
 	var end [parquetEnd]byte
 	if p.size < int64(len(head)+len(end)) {
-		return corrupt("%d bytes are too few", p.size)
+		return corrupt("it ends at %d, too early for a Parquet file", p.size)
 	}
 	if err := errors.Join(readAt(p.file, head[:], 0), readAt(p.file, end[:], p.size-parquetEnd)); err != nil {
 		return err
 	}
 	length := int64(binary.LittleEndian.Uint32(end[:]))
 	if string(head[:]) != parquetMagic || string(end[4:]) != parquetMagic || length > p.size-parquetEnd-int64(len(head)) {
-		return corrupt("not a Parquet file, or a footer of %d bytes", length)
+		return corrupt("not a Parquet file at 0 and %d, or a footer of %d bytes", p.size-parquetEnd, length)
 	}
 	start := p.size - parquetEnd - length
 	if p.sums != nil {
 		start = p.tail
 	}
 	if start < int64(len(head)) || start > p.size-parquetEnd-length {
-		return corrupt("footer of %d bytes, pages end at %d", length, start)
+		return corrupt("footer of %d bytes at %d, pages end at %d", length, p.size-parquetEnd-length, start)
 	}
 	behind := make([]byte, p.size-start)
 	if err := readAt(p.file, behind, start); err != nil {
@@ -119,7 +121,7 @@ func (p *parquetFile) load() (err error) {
 	defer func() { p.behind = nil }()
 	if p.sums != nil {
 		if got, want := crc32.Checksum(behind, castagnoli), p.sums[len(p.sums)-1]; got != want {
-			return corrupt("footer and indexes: crc %08x, want %08x", got, want)
+			return corrupt("footer and indexes at %d: crc %08x, want %08x", start, got, want)
 		}
 	}
 	meta := new(format.FileMetaData)

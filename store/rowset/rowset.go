@@ -19,8 +19,24 @@ type RowSet struct {
 
 // Open opens base.parquet and base.keys. It checks every byte of the keys file, and of the Parquet file all but the
 // pages, which are checked as they are read. An error that is ErrCorrupt means damaged files.
-func Open(fsys vfs.FS, base string) (*RowSet, error) {
+func Open(fsys vfs.FS, base string) (*RowSet, error) { return open(fsys, base, nil) }
+
+// OpenKnown is Open where size and Hash of the keys file are known. The keys file has the checksums of all of the Parquet
+// file: so no other byte needs to be read now to know of every page, when it is read, whether it is right.
+func OpenKnown(fsys vfs.FS, base string, size int64, sum Hash) (*RowSet, error) {
+	return open(fsys, base, func(k *keysFile) error {
+		if k.size != size || k.sum != sum {
+			return corrupt("rowset: %s at 0: got %d bytes of hash %s, want %d of %s", k.name, k.size, k.sum, size, sum)
+		}
+		return nil
+	})
+}
+
+func open(fsys vfs.FS, base string, known func(*keysFile) error) (*RowSet, error) {
 	k, err := openKeys(fsys, base+KeysSuffix)
+	if err == nil && known != nil {
+		err = known(k)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -30,13 +46,13 @@ func Open(fsys vfs.FS, base string) (*RowSet, error) {
 	}
 	if p.rows != k.rows || p.size != k.parquet {
 		p.file.Close()
-		return nil, corrupt("rowset: %s: %d rows and %d bytes of Parquet, the keys file has %d and %d", base, p.rows, p.size, k.rows, k.parquet)
+		return nil, corrupt("rowset: %s ends at %d with %d rows, the keys file wants %d and %d", p.name, p.size, p.rows, k.parquet, k.rows)
 	}
 	return &RowSet{base: base, parquet: p, keys: k}, nil
 }
 
 // Close closes the Parquet file; scans that are under way fail.
-func (r *RowSet) Close() error { return r.parquet.file.Close() }
+func (r *RowSet) Close() error { return r.parquet.close() }
 
 // Rows is the number of rows; their numbers are 0 to Rows()-1, in the order of (key, birth).
 func (r *RowSet) Rows() int { return r.keys.rows }
@@ -111,7 +127,7 @@ func OpenFile(fsys vfs.FS, name string) (*File, error) {
 }
 
 // Close closes the file.
-func (f *File) Close() error { return f.parquet.file.Close() }
+func (f *File) Close() error { return f.parquet.close() }
 
 // Rows is the number of rows.
 func (f *File) Rows() int { return f.parquet.rows }
