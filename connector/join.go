@@ -17,6 +17,7 @@ import (
 const (
 	methodHello    = 1 // asks who a node is and whether it knows a cluster
 	methodRegister = 2 // asks a member of the system group to register the caller
+	methodManifest = 3 // asks for the durable manifest of a group
 )
 
 const callLimit = 3 * time.Second
@@ -39,6 +40,8 @@ func (n *Node) answer(ctx context.Context, from string, method uint8, body []byt
 		}
 		_, err := n.propose(ctx, c)
 		return nil, err
+	case methodManifest:
+		return n.giveManifest(ctx, body)
 	}
 	return nil, fmt.Errorf("connector: call of %s: method %d is unknown, is it a newer nyala?", from, method)
 }
@@ -46,7 +49,7 @@ func (n *Node) answer(ctx context.Context, from string, method uint8, body []byt
 // initialised tells whether this data directory has seen a cluster. Whatever a cluster has acknowledged is
 // in the log of a majority of its system nodes, so a founder that asks all of them hears of it.
 func (n *Node) initialised() bool {
-	return n.catalog.Durable().Index > 0 || n.raft.HasEntries(raftlog.GroupID(catalog.SystemTablet))
+	return n.catalogLost.Load() != nil || n.catalog.Durable().Index > 0 || n.raft.HasEntries(raftlog.GroupID(catalog.SystemTablet))
 }
 
 // join starts the system group, registers the node, and then starts everything else.
@@ -55,6 +58,9 @@ func (n *Node) initialised() bool {
 // it knows of none. All others wait for its log. A node whose directory was lost hears from the others
 // that there is a cluster, and joins as another incarnation.
 func (n *Node) join(ctx context.Context) {
+	if n.recoverCatalog(ctx) != nil {
+		return // closing
+	}
 	members, err := n.founders(ctx)
 	if err != nil {
 		return // closing

@@ -86,7 +86,12 @@ type Node struct {
 	opened chan struct{} // closed when all parts above are there
 	ready  chan struct{} // closed when the node is registered
 	ended  chan struct{} // closed when the node cannot go on
-	phase  atomic.Pointer[string]
+	moved  chan struct{} // one element when replicas need a look
+	asked  atomic.Uint32 // which replica is asked first for a file
+
+	catalogLost atomic.Pointer[error] // why the catalog must come from another node; nil: it is here
+	leftovers   []catalog.TabletID    // of reconcile: what is on disk from before the start
+	phase       atomic.Pointer[string]
 
 	verifying atomic.Bool // a verification runs here
 
@@ -97,6 +102,8 @@ type Node struct {
 		feeds    map[string]*feed // running connectors by name
 		stopping bool             // no connector is started any more
 		notReady map[string]string
+		repairs  map[catalog.TabletID]*repair
+		end      error // why the node cannot go on
 	}
 }
 
@@ -109,11 +116,13 @@ func Start(o Options) (*Node, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), opened: make(chan struct{}), ready: make(chan struct{}), ended: make(chan struct{})}
+	n := &Node{options: o, self: self, log: o.Logger.With("node", o.Node), opened: make(chan struct{}), ready: make(chan struct{}),
+		ended: make(chan struct{}), moved: make(chan struct{}, 1)}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.mu.replicas = map[catalog.TabletID]*replica{}
 	n.mu.feeds = map[string]*feed{}
 	n.mu.notReady = map[string]string{}
+	n.mu.repairs = map[catalog.TabletID]*repair{}
 	if n.wanted.Tables, err = tableSpecs(o.Config); err != nil {
 		return nil, err
 	}
@@ -147,7 +156,7 @@ func Start(o Options) (*Node, error) {
 func (n *Node) open() (err error) {
 	o := n.options
 	if n.identity, n.lock, err = openIdentity(o.FS, n.self.Data, o.Config.Cluster.Name, o.Node, o.Entropy); err != nil {
-		return err
+		return n.refused(err)
 	}
 	if err := verify.Clean(o.FS, path.Join(n.self.Data, verifyDir)); err != nil {
 		return err
@@ -161,28 +170,33 @@ func (n *Node) open() (err error) {
 		return errors.Join(fmt.Errorf("connector: http address %s of node %s: %w", n.self.HTTP, o.Node, err), peers.Close())
 	}
 	n.serveHTTP(web)
-	if n.catalog, err = catalog.Open(catalog.Options{FS: o.FS, Dir: path.Join(n.self.Data, catalogDir), Logger: n.log, Reached: reached[catalog.Point](o.reached)}); err != nil {
+	used, err := n.used()
+	if err == nil {
+		err = n.openCatalog()
+	}
+	if err != nil {
 		return errors.Join(err, peers.Close())
 	}
 	n.breaks(n.catalog)
 	n.tablets, err = store.NewManager(store.ManagerOptions{
 		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: o.Config.Node.MemoryBytes,
 		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
-		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Durable: n.cutLog, Logger: n.log, Reached: reached[store.Point](o.reached),
+		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Manifest: n.fetchManifest, Durable: n.cutLog,
+		Failed: func(store.ID) { n.wakeReplicas() }, Logger: n.log, Reached: reached[store.Point](o.reached),
 	})
 	if err != nil {
 		return errors.Join(err, peers.Close())
 	}
 	n.raft, err = raftlog.Open(raftlog.Options{
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
-		FS: o.FS, Dir: path.Join(n.self.Data, walDir), PageCache: o.Config.Node.Durability == configs.PageCache,
+		FS: o.FS, Dir: path.Join(n.self.Data, walDir), Used: used, PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
 		SegmentBytes: o.Segment, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
 	})
 	if err != nil {
-		return errors.Join(err, peers.Close())
+		return errors.Join(n.refused(err), peers.Close())
 	}
-	return nil
+	return n.compareAges()
 }
 
 // breaks lets a test break the rules of a part.
@@ -273,8 +287,8 @@ func (n *Node) watch(ctx context.Context) {
 			close(n.ended)
 			return
 		case <-tick.C:
-			if g := n.system(); g != nil && g.Err() != nil {
-				n.log.Error("system group failed", "error", g.Err())
+			if err := n.broken(); err != nil {
+				n.log.Error("the node cannot go on", "error", err)
 				close(n.ended)
 				return
 			}
@@ -282,6 +296,16 @@ func (n *Node) watch(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// broken says why the node cannot go on, beside a log that cannot be written.
+func (n *Node) broken() error {
+	if g := n.system(); g != nil && g.Err() != nil {
+		return fmt.Errorf("connector: system group: %w", g.Err())
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.end
 }
 
 // stopLimit is how long a graceful stop may take before it becomes a plain one.

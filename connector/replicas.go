@@ -19,6 +19,7 @@ type replica struct {
 	id     catalog.TabletID
 	tablet *store.Tablet
 	group  *raftlog.Group
+	began  time.Time
 }
 
 // The pace of the loops that bring a node to what the catalog says. A change of the catalog wakes
@@ -34,52 +35,81 @@ func (n *Node) reconcile(ctx context.Context) {
 		n.dropReplicas(ctx, view)
 		select {
 		case <-view.Superseded():
+		case <-n.moved:
 		case <-time.After(reconcileInterval):
 		case <-ctx.Done():
 		}
 	}
 }
 
+// wakeReplicas has reconcile look at the replicas now.
+func (n *Node) wakeReplicas() {
+	select {
+	case n.moved <- struct{}{}:
+	default:
+	}
+}
+
 // runReplicas starts what does not run here yet, and what stopped by itself because its log could not be read: a
-// disk's error may be a passing one.
+// disk's error may be a passing one. What stopped applying, or cannot be opened, is repaired first.
 func (n *Node) runReplicas(ctx context.Context, view *catalog.Snapshot) {
 	for _, t := range view.ReplicasOn(n.member()) {
-		if ctx.Err() != nil || t.ID == catalog.SystemTablet {
+		if ctx.Err() != nil || t.ID == catalog.SystemTablet || n.underRepair(t.ID) {
 			continue
 		}
+		what := fmt.Sprintf("tablet %d", t.ID)
 		if r := n.replica(t.ID); r != nil {
-			err := r.group.Err()
-			if err == nil {
+			err, failed := r.group.Err(), r.tablet.Err()
+			if err == nil && failed == nil {
+				n.healed(r)
 				continue
 			}
-			n.fault(fmt.Sprintf("tablet %d", t.ID), err)
+			n.fault(what, errors.Join(err, failed))
+			n.endIfDamaged(err)
 			if err := n.stopReplica(t.ID); err != nil {
 				n.log.Error("replica not stopped", "tablet", t.ID, "error", err)
 			}
+			if failed != nil {
+				n.beginRepair(view, t, failed)
+				continue
+			}
 		}
-		if err := n.startReplica(view, t); err != nil {
-			n.fault(fmt.Sprintf("tablet %d", t.ID), err)
-			continue
+		switch err := n.startReplica(view, t); {
+		case errors.Is(err, store.ErrDamaged):
+			n.fault(what, err)
+			n.beginRepair(view, t, err)
+		case err != nil:
+			n.fault(what, err)
+		default:
+			n.clearFault(what)
 		}
-		n.clearFault(fmt.Sprintf("tablet %d", t.ID))
 	}
+}
+
+// specOf is what the store must know of a tablet.
+func specOf(view *catalog.Snapshot, t *catalog.Tablet) (store.Spec, error) {
+	table, ok := view.TableByID(t.Table)
+	if !ok {
+		return store.Spec{}, fmt.Errorf("connector: tablet %d is of table %d, which is not in the catalog", t.ID, t.Table)
+	}
+	partition, ok := table.Partition(t.Low)
+	if !ok {
+		return store.Spec{}, fmt.Errorf("connector: tablet %d begins at %d, where table %s has no partition", t.ID, t.Low, table.Name)
+	}
+	return store.Spec{
+		ID: store.ID(t.ID), Table: table.Name, Schema: table.Schema, Bucket: t.Bucket,
+		HasRange: table.Schema.Range != nil, RangeLow: t.Low, RangeHigh: t.High, History: table.History, Begin: int64(partition.Created),
+	}, nil
 }
 
 // startReplica opens a tablet and its group. A tablet that was made here a moment ago has no files and
 // bootstraps; one that was lost or comes from elsewhere has none either, and waits for its leader.
 func (n *Node) startReplica(view *catalog.Snapshot, t *catalog.Tablet) error {
-	table, ok := view.TableByID(t.Table)
-	if !ok {
-		return fmt.Errorf("connector: tablet %d is of table %d, which is not in the catalog", t.ID, t.Table)
+	spec, err := specOf(view, t)
+	if err != nil {
+		return err
 	}
-	partition, ok := table.Partition(t.Low)
-	if !ok {
-		return fmt.Errorf("connector: tablet %d begins at %d, where table %s has no partition", t.ID, t.Low, table.Name)
-	}
-	tablet, err := n.tablets.Open(store.Spec{
-		ID: store.ID(t.ID), Table: table.Name, Schema: table.Schema, Bucket: t.Bucket,
-		HasRange: table.Schema.Range != nil, RangeLow: t.Low, RangeHigh: t.High, History: table.History, Begin: int64(partition.Created),
-	})
+	tablet, err := n.tablets.OpenAbove(spec, n.raft.Begin(raftlog.GroupID(t.ID)))
 	if err != nil {
 		return err
 	}
@@ -93,31 +123,41 @@ func (n *Node) startReplica(view *catalog.Snapshot, t *catalog.Tablet) error {
 		return errors.Join(err, n.tablets.CloseTablet(store.ID(t.ID)))
 	}
 	n.mu.Lock()
-	n.mu.replicas[t.ID] = &replica{t.ID, tablet, group}
+	n.mu.replicas[t.ID] = &replica{id: t.ID, tablet: tablet, group: group, began: time.Now()}
 	n.mu.Unlock()
-	n.log.Info("replica started", "tablet", t.ID, "table", table.Name, "durable", tablet.Durable().Index)
+	n.log.Info("replica started", "tablet", t.ID, "table", spec.Table, "durable", tablet.Durable().Index)
 	return nil
+}
+
+// goneReplicas lists what runs here, or is on the disk from before the start, and has no place here by the catalog.
+func (n *Node) goneReplicas(view *catalog.Snapshot) (gone []catalog.TabletID) {
+	placed := func(id catalog.TabletID) bool {
+		t, ok := view.Tablet(id)
+		if ok {
+			_, ok = t.Replica(n.member())
+		}
+		return ok || id >= view.NextTablet
+	}
+	n.leftovers = slices.DeleteFunc(n.leftovers, placed)
+	gone = append(gone, n.leftovers...)
+	n.mu.Lock()
+	for id := range n.mu.replicas {
+		if !placed(id) {
+			gone = append(gone, id)
+		}
+	}
+	n.mu.Unlock()
+	slices.Sort(gone)
+	return slices.DeleteFunc(slices.Compact(gone), n.underRepair)
 }
 
 // dropReplicas deletes what the catalog no longer places here. This node's catalog may be behind, so the
 // replicas are stopped and the group is asked through its log before a byte is deleted.
 func (n *Node) dropReplicas(ctx context.Context, view *catalog.Snapshot) {
-	var gone []catalog.TabletID
-	n.mu.Lock()
-	for id := range n.mu.replicas {
-		t, ok := view.Tablet(id)
-		if ok {
-			_, ok = t.Replica(n.member())
-		}
-		if !ok && id < view.NextTablet {
-			gone = append(gone, id)
-		}
-	}
-	n.mu.Unlock()
+	gone := n.goneReplicas(view)
 	if len(gone) == 0 {
 		return
 	}
-	slices.Sort(gone)
 	for _, id := range gone {
 		if err := n.stopReplica(id); err != nil {
 			n.log.Error("replica not stopped", "tablet", id, "error", err)
@@ -130,8 +170,16 @@ func (n *Node) dropReplicas(ctx context.Context, view *catalog.Snapshot) {
 		return // they start again if the catalog still places them here
 	}
 	for _, id := range r.Tablets {
-		err := errors.Join(n.raft.DropGroup(raftlog.GroupID(id)), n.tablets.Drop(store.ID(id)))
-		n.log.Info("replica deleted", "tablet", id, "error", err)
+		err := n.tablets.Drop(store.ID(id)) // before its log: a manifest without a log is a sign of a log that was lost
+		if err == nil {
+			err = n.raft.DropGroup(raftlog.GroupID(id))
+		}
+		if err != nil {
+			n.log.Error("replica not deleted", "tablet", id, "error", err)
+			continue
+		}
+		n.leftovers = slices.DeleteFunc(n.leftovers, func(o catalog.TabletID) bool { return o == id })
+		n.log.Info("replica deleted", "tablet", id)
 	}
 }
 
@@ -193,26 +241,6 @@ func (n *Node) cutLog(id store.ID) {
 	if r := n.replica(catalog.TabletID(id)); r != nil {
 		r.group.Cut()
 	}
-}
-
-// fetchFile reads a tablet's file from the first other replica that has it, from offset off on.
-func (n *Node) fetchFile(ctx context.Context, id store.ID, name string, off int64) (io.ReadCloser, error) {
-	t, ok := n.catalog.Snapshot().Tablet(catalog.TabletID(id))
-	if !ok {
-		return nil, fmt.Errorf("connector: tablet %d is not in the catalog", id)
-	}
-	errs := []error{fmt.Errorf("connector: tablet %d: no replica gave file %s", id, name)}
-	for _, r := range t.Replicas {
-		if r.Member == n.member() {
-			continue
-		}
-		f, err := n.raft.Fetch(ctx, r.Node, raftlog.GroupID(id), name, off)
-		if err == nil {
-			return f, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
 }
 
 // openFile serves fetchFile of other nodes.

@@ -74,6 +74,7 @@ func (n *Node) local() api.Local {
 		out.Failures[what] = reason
 	}
 	n.mu.Unlock()
+	n.repairStatus(out.Replicas)
 	for _, r := range replicas {
 		s := r.status(n.options.Node)
 		out.Replicas[strconv.FormatUint(uint64(r.id), 10)] = s
@@ -95,10 +96,28 @@ func (r *replica) status(node string) api.Replica {
 	switch {
 	case t.Failed != nil:
 		out.State, out.Reason = api.ReplicaFailed, t.Failed.Error()
+	case t.Damage != nil:
+		out.State, out.Reason = api.ReplicaDamaged, "a file is copied from another replica, reads use that one's: "+t.Damage.Error()
 	case t.Fault != nil:
 		out.Reason = t.Fault.Error()
 	}
 	return out
+}
+
+// repairStatus describes the replicas that do not run because their files are damaged.
+func (n *Node) repairStatus(out map[string]api.Replica) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, p := range n.mu.repairs {
+		if n.mu.replicas[id] != nil {
+			continue
+		}
+		reason := "rebuilding"
+		if p.from != "" {
+			reason += " from " + p.from
+		}
+		out[strconv.FormatUint(uint64(id), 10)] = api.Replica{Node: n.options.Node, State: api.ReplicaDamaged, Reason: reason + ": " + p.reason.Error()}
+	}
 }
 
 // locals asks every node of the configuration how it is; one that does not answer is down.

@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -80,6 +81,9 @@ func Open(o Options) (*Log, error) {
 		return nil, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
 	}
 	l.wal = w
+	if err := l.own(); err != nil {
+		return nil, errors.Join(fmt.Errorf("raftlog: open %s: %w", o.Dir, err), w.Close())
+	}
 	l.logger.Info("log opened", "node", string(l.self), "cluster", o.Cluster, "dir", o.Dir, "listen", o.Listener.Addr(), "page_cache", o.PageCache,
 		"segment_bytes", o.SegmentBytes, "cache_bytes", o.CacheBytes, "write_timeout", o.WriteTimeout, "timings", o.Timings)
 	l.ctx, l.cancel = context.WithCancel(context.Background())

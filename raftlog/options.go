@@ -21,6 +21,7 @@ type Options struct {
 
 	FS        vfs.FS
 	Dir       string // of the WAL
+	Used      bool   // there is state that a log belongs to: an empty one is refused, for it was lost
 	PageCache bool   // acknowledge without fsync: what a crash of the machine loses is lost
 
 	Listener net.Listener // closed by Log.Close

@@ -48,7 +48,11 @@ func (s *logStore) recover() error {
 	d := s.g.sm.Durable()
 	first, last := s.wal.First(), s.wal.Last()
 	if last == 0 {
-		if next := s.wal.Next(); next != 0 && next != d.Index+1 {
+		next := s.wal.Next()
+		if next > d.Index+1 { // the manifest was lost, or is an older copy: with it this replica would vote as one that has less
+			return fmt.Errorf("raftlog: group %d: log begins at %d, want at most %d: the manifest is durable to %d", s.g.id, next, d.Index+1, d.Index)
+		}
+		if next != 0 && next != d.Index+1 {
 			return s.wal.Reset(d.Index + 1)
 		}
 		return nil

@@ -76,7 +76,7 @@ func (t *Tablet) flawed(d *diskRowSet, cause error) {
 
 // mendOne copies one damaged file from another replica, if there is one whose time has come.
 func (t *Tablet) mendOne(ctx context.Context) (done bool) {
-	now := t.manager.options.Now()
+	now := time.Now()
 	t.mu.RLock()
 	i := slices.IndexFunc(t.mu.flaws, func(f *flaw) bool { return !now.Before(f.again) })
 	var f *flaw

@@ -22,6 +22,7 @@ const (
 
 	ReplicaRunning = "running"
 	ReplicaFailed  = "failed"
+	ReplicaDamaged = "damaged" // it is being made whole from another replica
 	ReplicaMissing = "missing"
 	ReplicaUnknown = "unknown"
 	ReplicaJoining = "joining"

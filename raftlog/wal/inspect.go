@@ -184,3 +184,29 @@ func (l *link) nextDrain(s *scanner) (*drainImage, error) {
 	})
 	return next, err
 }
+
+// Span is what a log has of a group: entries [First, Next), and its stable values.
+type Span struct {
+	First, Next uint64
+	Values      map[string][]byte
+}
+
+// Spans reads a log that is not open, as Open would, and returns what it has of each group. It changes nothing.
+func Spans(fsys vfs.FS, dir string) (map[uint64]Span, error) {
+	images, err := openImages(fsys, dir, fsys.Open)
+	if err != nil {
+		return nil, err
+	}
+	defer closeImages(images)
+	_, _, r, err := readLog(images)
+	if err != nil {
+		return nil, err
+	}
+	spans := map[uint64]Span{}
+	for id, g := range r.groups {
+		if !g.dropped {
+			spans[id] = Span{g.first, g.next, g.values}
+		}
+	}
+	return spans, nil
+}

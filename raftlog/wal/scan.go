@@ -83,7 +83,7 @@ func (img *image) readHeader() error {
 	img.header, img.why = parseSegmentHeader(b[:n])
 	switch {
 	case errors.Is(img.why, errVersion):
-		return fmt.Errorf("wal: %s: %w", img.name, img.why)
+		return fmt.Errorf("wal: %s at 8: %w", img.name, img.why)
 	case img.header == nil && segmentHeaderLength(b[:n]) > 0:
 		img.claim = order.Uint64(b[16:])
 	}

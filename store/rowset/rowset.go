@@ -19,12 +19,12 @@ type RowSet struct {
 
 // Open opens base.parquet and base.keys. It checks every byte of the keys file, and of the Parquet file all but the
 // pages, which are checked as they are read. An error that is ErrCorrupt means damaged files.
-func Open(fsys vfs.FS, base string) (*RowSet, error) { return open(fsys, base, nil) }
+func Open(fsys vfs.FS, base string) (*RowSet, error) { return openRowSet(fsys, base, nil) }
 
 // OpenKnown is Open where size and Hash of the keys file are known. The keys file has the checksums of all of the Parquet
 // file: so no other byte needs to be read now to know of every page, when it is read, whether it is right.
 func OpenKnown(fsys vfs.FS, base string, size int64, sum Hash) (*RowSet, error) {
-	return open(fsys, base, func(k *keysFile) error {
+	return openRowSet(fsys, base, func(k *keysFile) error {
 		if k.size != size || k.sum != sum {
 			return corrupt("rowset: %s at 0: got %d bytes of hash %s, want %d of %s", k.name, k.size, k.sum, size, sum)
 		}
@@ -32,7 +32,7 @@ func OpenKnown(fsys vfs.FS, base string, size int64, sum Hash) (*RowSet, error) 
 	})
 }
 
-func open(fsys vfs.FS, base string, known func(*keysFile) error) (*RowSet, error) {
+func openRowSet(fsys vfs.FS, base string, known func(*keysFile) error) (*RowSet, error) {
 	k, err := openKeys(fsys, base+KeysSuffix)
 	if err == nil && known != nil {
 		err = known(k)
