@@ -74,7 +74,7 @@ func (n *Node) compareAges() error {
 	for _, e := range extents {
 		n.leftovers = append(n.leftovers, catalog.TabletID(e.ID))
 		next := n.raft.Next(raftlog.GroupID(e.ID))
-		if next > e.Index || e.Restored || n.options.Config.Node.Durability == configs.PageCache {
+		if e.Index == 0 || next > e.Index || e.Restored || n.options.Config.Node.Durability == configs.PageCache {
 			continue
 		}
 		return n.refused(fmt.Errorf("connector: log %s at group %d: its next entry is %d, but %s/%d/manifest has all up to %d: the log is an older copy, or lost its end: %w",
