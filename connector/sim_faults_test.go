@@ -6,9 +6,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-
-	"nyala/offsets"
 	"nyala/store/vfs"
 )
 
@@ -64,6 +61,14 @@ var faults = []fault{
 	}},
 	{"partitions added", 1, (*simulation).addPartitions},
 	{"retention", 3, (*simulation).deleteRecords},
+	{"compaction", 3, func(s *simulation, _ string) {
+		s.note("kafka compacts")
+		s.broker.Compact()
+	}},
+	{"group errors", 3, (*simulation).failGroup},
+	{"fetch errors", 2, (*simulation).failFetch},
+	{"no coordinator", 2, (*simulation).loseCoordinator},
+	{"broker stops", 2, (*simulation).stopBroker},
 	{"clock jumps", 2, (*simulation).jumpClock},
 	{"disk fails", 3, (*simulation).failDisk},
 	{"disk full", 2, func(s *simulation, id string) {
@@ -179,83 +184,5 @@ func (s *simulation) moveLeaders() {
 				cancel()
 			}
 		}
-	}
-}
-
-// addPartitions gives a topic without repeated keys one more partition.
-func (s *simulation) addPartitions(string) {
-	for _, st := range s.streams {
-		if st.repeat || st.partitions > 6 {
-			continue
-		}
-		s.note("a partition for %s", st.name)
-		r, err := kadm.NewClient(s.producer()).CreatePartitions(context.Background(), 1, st.name)
-		if err == nil {
-			err = r.Error()
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		st.partitions++
-		s.renewClients()
-	}
-}
-
-// deleteRecords lets Kafka's retention take what may not have been read yet.
-func (s *simulation) deleteRecords(string) {
-	for _, st := range s.streams {
-		if !st.skip {
-			continue
-		}
-		s.readEnds()
-		for p := range st.partitions {
-			end := st.ends[p]
-			_, read := s.marks[offsets.Source{Connector: st.name, Topic: s.broker.TopicInfo(st.name).TopicID, Partition: p}]
-			if end <= st.deleted[p] || !read || s.rng.IntN(2) == 0 { // what nobody began to read is not lost
-				continue
-			}
-			to := st.deleted[p] + 1 + s.rng.Int64N(end-st.deleted[p])
-			s.note("%s/%d: records below %d are deleted", st.name, p, to)
-			st.deleted[p] = to
-			if err := s.broker.DeleteRecords(st.name, p, to); err != nil {
-				s.t.Fatal(err)
-			}
-		}
-	}
-}
-
-// groupPatience is longer than any rebalance may take.
-const groupPatience = 90 * time.Second
-
-// freeGroups is for a fault of kfake, not of ours: it begins to wait for the members of a group anew whenever one of
-// them joins again, where Kafka has one deadline, so that members that give up and come back in turn wait for ever.
-// With one of them left the wait has an end.
-func (s *simulation) freeGroups() {
-	stuck := map[string]int32{}
-	for _, st := range s.streams {
-		if g := s.broker.GroupInfo("nyala-" + st.name); g != nil && g.State == "PreparingRebalance" {
-			stuck["nyala-"+st.name] = g.Epoch
-		}
-	}
-	if len(stuck) == 0 {
-		return
-	}
-	for end := time.Now().Add(groupPatience); time.Now().Before(end); time.Sleep(time.Second) {
-		for name, epoch := range stuck {
-			if g := s.broker.GroupInfo(name); g == nil || g.State != "PreparingRebalance" || g.Epoch != epoch {
-				delete(stuck, name)
-			}
-		}
-		if len(stuck) == 0 {
-			return
-		}
-	}
-	s.note("kfake's groups are stuck: %v", stuck)
-	for _, id := range s.ids()[1:] {
-		s.kill(id, 1)
-	}
-	time.Sleep(groupPatience)
-	for _, id := range s.ids()[1:] {
-		s.boot(id)
 	}
 }

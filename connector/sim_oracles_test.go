@@ -2,16 +2,16 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
-	"nyala/connector/api"
 	"nyala/connector/catalog"
 	"nyala/connector/query"
-	"nyala/raftlog"
+	"nyala/offsets"
+	"nyala/store"
 	"nyala/store/batch"
 )
 
@@ -51,26 +51,57 @@ type lostRange struct {
 	first, next int64
 }
 
-// check holds the rows of a table against its stream. All records below the floor of their partition have had
-// their effect; behind it some have, in the order of their partition.
-func (s *stream) check(rows map[int64]row, floor func(partition int32) int64, gaps []lostRange) error {
+// expectation says which records of a stream must have had their effect on its table.
+type expectation struct {
+	floor func(partition int32) int64 // all below had it; behind it some had, in the order of their partition
+	begun map[int32]int64             // records below were never meant for the table; 0 where nothing is said
+	gaps  []lostRange
+}
+
+func (s *stream) owns(key int64) bool { return key&^(1<<32-1) == s.space }
+
+// checkTable holds the rows of a table against all its streams.
+func (s *simulation) checkTable(table string, rows map[int64]row, of func(*stream) expectation) error {
+	owned := 0
+	for _, st := range s.streams {
+		if st.table != table {
+			continue
+		}
+		for id := range rows {
+			if st.owns(id) {
+				owned++
+			}
+		}
+		if err := st.check(rows, of(st)); err != nil {
+			return err
+		}
+	}
+	if owned != len(rows) {
+		return &wrongRows{fmt.Sprintf("%s: %d rows have keys that were never produced", table, len(rows)-owned)}
+	}
+	return nil
+}
+
+// check holds the rows of a table against one of its streams.
+func (s *stream) check(rows map[int64]row, want expectation) error {
 	for id := range rows {
-		if _, ok := s.keys[id]; !ok {
+		if _, ok := s.keys[id]; !ok && s.owns(id) {
 			return &wrongRows{fmt.Sprintf("%s: key %d was never produced", s.name, id)}
 		}
 	}
 	for id, history := range s.keys {
+		history = slices.DeleteFunc(slices.Clone(history), func(r record) bool { return r.offset < want.begun[r.partition] })
 		got, there := rows[id]
 		ok := false
 		settled := 0 // so many records of the key must have had their effect
-		for settled < len(history) && history[settled].offset < floor(history[settled].partition) {
+		for settled < len(history) && history[settled].offset < want.floor(history[settled].partition) {
 			settled++
 		}
 		for n := settled; n <= len(history) && !ok; n++ {
-			want, exists := s.after(history[:n])
-			ok = exists == there && (!exists || want == got)
+			should, exists := s.after(history[:n])
+			ok = exists == there && (!exists || should == got)
 		}
-		if !ok && s.skip && !there && slices.ContainsFunc(gaps, func(g lostRange) bool { return g.covers(history[0].place) }) {
+		if !ok && s.skip && !there && slices.ContainsFunc(want.gaps, func(g lostRange) bool { return g.covers(history[0].place) }) {
 			ok = true
 		}
 		if !ok && !there {
@@ -123,67 +154,122 @@ func (c *canceled) Close() error {
 	return c.Stream.Close()
 }
 
+// source is a partition of a stream, as checkpoints name it.
+func (s *simulation) source(st *stream, partition int32) offsets.Source {
+	return offsets.Source{Connector: st.connector, Topic: s.broker.TopicInfo(st.name).TopicID, Partition: partition}
+}
+
+// begun says where a stream began, by partition: at 0, or where two that wanted to begin it at once agreed on. It is not
+// known when no living node knows it.
+func (s *simulation) begun(st *stream) (begun map[int32]int64, known bool) {
+	begun, known = map[int32]int64{}, true
+	for p := range st.partitions {
+		if !st.latest {
+			continue
+		}
+		found := false
+		for _, n := range s.nodes {
+			first, ok := n.catalog.Begun(s.source(st, p))
+			if ok && found && first != begun[p] {
+				s.t.Fatalf("%s/%d began at %d and at %d", st.name, p, begun[p], first)
+			}
+			if ok {
+				begun[p], found = first, true
+			}
+		}
+		known = known && found
+	}
+	return begun, known
+}
+
 // snapshot is a table as it was read once: it must read so again.
 type snapshot struct {
-	stream *stream
-	at     int64
-	rows   map[int64]row
-	from   string
+	table string
+	at    int64
+	rows  map[int64]row
+	from  string
 }
 
 // takeSnapshot reads a table in the middle of it all, if it can, and holds it against the checkpoints of before.
 func (s *simulation) takeSnapshot() {
-	st := s.streams[s.rng.IntN(len(s.streams))]
+	table := s.streams[s.rng.IntN(len(s.streams))].table
 	id := s.anyNode()
 	if s.nodes[id] == nil {
 		return
 	}
-	floors := map[int32]int64{}
-	if !st.skip {
-		for source, next := range s.marks {
-			if source.Connector == st.name {
-				floors[source.Partition] = next
-			}
-		}
-	}
-	stream, at, err := s.readAt(id, st.name, 0, rowColumns, 3*time.Second)
+	floors := maps.Clone(s.marks)
+	stream, at, err := s.readAt(id, table, 0, rowColumns, 3*time.Second)
 	if err != nil {
 		return // there may be no majority
 	}
 	defer stream.Close()
 	rows, err := readRows(stream)
+	var wrong *wrongRows
+	if err != nil && !errors.As(err, &wrong) {
+		return // it ended in the middle
+	}
 	if err == nil {
-		err = st.check(rows, func(p int32) int64 { return floors[p] }, nil)
-		if err != nil {
-			s.t.Fatalf("read of %s at %s, at %d: %v", st.name, id, at, err)
-		}
-		s.snapshots = append(s.snapshots, snapshot{st, at, rows, id})
-		return
+		err = s.checkSnapshot(table, rows, floors)
 	}
-	if wrong, ok := err.(*wrongRows); ok {
-		s.t.Fatalf("read of %s at %s, at %d: %v", st.name, id, at, wrong)
+	if err != nil {
+		s.t.Fatalf("read of %s at %s, at %d: %v", table, id, at, err)
 	}
+	s.snapshots = append(s.snapshots, snapshot{table, at, rows, id})
 }
 
-// repeatSnapshots reads all snapshots again, each on the replicas of some node.
+// checkSnapshot holds rows that were read in the middle of it all against the checkpoints of before. They say nothing of
+// records that were lost, or superseded, before they were read.
+func (s *simulation) checkSnapshot(table string, rows map[int64]row, floors map[offsets.Source]int64) error {
+	for _, st := range s.streams {
+		if _, known := s.begun(st); !known && st.table == table {
+			return nil
+		}
+	}
+	return s.checkTable(table, rows, func(st *stream) expectation {
+		begun, _ := s.begun(st)
+		return expectation{begun: begun, floor: func(p int32) int64 {
+			if st.skip || st.compacted {
+				return 0
+			}
+			return floors[s.source(st, p)]
+		}}
+	})
+}
+
+// repeatSnapshots reads all snapshots again, each on the replicas of some node or by way of it.
 func (s *simulation) repeatSnapshots() {
 	for _, old := range s.snapshots {
 		id := s.anyNode()
-		rows, err := s.localRows(id, old.stream, old.at)
+		rows, err := s.readAgain(id, old)
+		if errors.Is(err, store.ErrTooOld) && s.brief {
+			continue
+		}
 		if err != nil {
-			s.t.Fatalf("snapshot of %s at %d on %s: %v", old.stream.name, old.at, id, err)
+			s.t.Fatalf("snapshot of %s at %d on %s: %v", old.table, old.at, id, err)
 		}
 		if maps.Equal(rows, old.rows) {
 			continue
 		}
 		for key := range rows {
 			if was, there := old.rows[key]; !there || was != rows[key] {
-				s.t.Fatalf("snapshot of %s at %d: key %d is %v on %s, was %v (%v) on %s; history %v",
-					old.stream.name, old.at, key, rows[key], id, was, there, old.from, old.stream.keys[key])
+				s.t.Fatalf("snapshot of %s at %d: key %d is %v on %s, was %v (%v) on %s",
+					old.table, old.at, key, rows[key], id, was, there, old.from)
 			}
 		}
-		s.t.Fatalf("snapshot of %s at %d: %d rows on %s, were %d on %s", old.stream.name, old.at, len(rows), id, len(old.rows), old.from)
+		s.t.Fatalf("snapshot of %s at %d: %d rows on %s, were %d on %s", old.table, old.at, len(rows), id, len(old.rows), old.from)
 	}
+}
+
+func (s *simulation) readAgain(id string, old snapshot) (map[int64]row, error) {
+	if s.brief || s.rng.IntN(2) == 0 {
+		return s.localRows(id, old.table, old.at)
+	}
+	stream, _, err := s.readAt(id, old.table, old.at, rowColumns, 20*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	return readRows(stream)
 }
 
 // checkMarks reads the checkpoints through the log of the system group, if it can: they never go back.
@@ -259,15 +345,15 @@ func (s *simulation) compareTables(id string) error {
 	if err != nil {
 		return err
 	}
-	for _, st := range s.streams {
-		stream, _, err := s.readAt(id, st.name, 0, rowColumns, 20*time.Second)
+	for _, table := range s.tables() {
+		stream, _, err := s.readAt(id, table, 0, rowColumns, 20*time.Second)
 		if err != nil {
 			return err
 		}
 		rows, err := readRows(stream)
 		stream.Close()
 		if err == nil {
-			err = st.check(rows, everything, gaps[st.name])
+			err = s.checkTable(table, rows, s.final(gaps))
 		}
 		if err != nil {
 			return err
@@ -276,11 +362,34 @@ func (s *simulation) compareTables(id string) error {
 	return s.compareLetters(id, gaps)
 }
 
+func (s *simulation) tables() []string {
+	var tables []string
+	for _, st := range s.streams {
+		if !slices.Contains(tables, st.table) {
+			tables = append(tables, st.table)
+		}
+	}
+	return tables
+}
+
+// final is what a stream must have come to when all is read.
+func (s *simulation) final(gaps map[flow][]lostRange) func(*stream) expectation {
+	return func(st *stream) expectation {
+		begun, _ := s.begun(st)
+		return expectation{floor: everything, begun: begun, gaps: gaps[st.flow()]}
+	}
+}
+
+// flow names a stream: a topic may have two connectors, and a connector two topics.
+type flow struct{ connector, topic string }
+
+func (s *stream) flow() flow { return flow{s.connector, s.name} }
+
 // compareLetters wants each bad record in nyala.dead_letters once, and nothing else there.
-func (s *simulation) compareLetters(id string, gaps map[string][]lostRange) error {
+func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange) error {
 	type letter struct {
-		connector string
-		at        place
+		flow
+		at place
 	}
 	stream, _, err := s.readAt(id, "nyala.dead_letters", 0, []string{"connector", "topic", "partition", "offset"}, 20*time.Second)
 	if err != nil {
@@ -290,7 +399,8 @@ func (s *simulation) compareLetters(id string, gaps map[string][]lostRange) erro
 	seen := map[letter]bool{}
 	err = pour(stream, func(b *batch.Batch) error {
 		for i := range b.Rows {
-			l := letter{string(b.Columns[0].Bytes(i)), place{int32(b.Columns[2].Int(i)), b.Columns[3].Int(i)}}
+			of := flow{string(b.Columns[0].Bytes(i)), string(b.Columns[1].Bytes(i))}
+			l := letter{of, place{int32(b.Columns[2].Int(i)), b.Columns[3].Int(i)}}
 			if seen[l] {
 				return &wrongRows{fmt.Sprintf("dead letter %v is there twice", l)}
 			}
@@ -302,9 +412,11 @@ func (s *simulation) compareLetters(id string, gaps map[string][]lostRange) erro
 		return err
 	}
 	for _, st := range s.streams {
+		begun, _ := s.begun(st)
 		for at := range st.letters {
-			l := letter{st.name, at}
-			if !seen[l] && !slices.ContainsFunc(gaps[st.name], func(g lostRange) bool { return g.covers(at) }) {
+			l := letter{st.flow(), at}
+			lost := slices.ContainsFunc(gaps[st.flow()], func(g lostRange) bool { return g.covers(at) })
+			if !seen[l] && !lost && at.offset >= begun[at.partition] {
 				return fmt.Errorf("dead letter %v is missing", l)
 			}
 			delete(seen, l)
@@ -316,23 +428,23 @@ func (s *simulation) compareLetters(id string, gaps map[string][]lostRange) erro
 	return nil
 }
 
-// readGaps lists what was lost by connector; each range was really deleted from the log.
-func (s *simulation) readGaps(id string) (map[string][]lostRange, error) {
-	stream, _, err := s.readAt(id, "nyala.gaps", 0, []string{"connector", "partition", "first", "next"}, 20*time.Second)
+// readGaps lists what was lost of each stream; each range was really deleted from the log.
+func (s *simulation) readGaps(id string) (map[flow][]lostRange, error) {
+	stream, _, err := s.readAt(id, "nyala.gaps", 0, []string{"connector", "topic", "partition", "first", "next"}, 20*time.Second)
 	if err != nil {
 		return nil, err
 	}
 	defer stream.Close()
-	gaps := map[string][]lostRange{}
+	gaps := map[flow][]lostRange{}
 	err = pour(stream, func(b *batch.Batch) error {
 		for i := range b.Rows {
-			name := string(b.Columns[0].Bytes(i))
-			gaps[name] = append(gaps[name], lostRange{int32(b.Columns[1].Int(i)), b.Columns[2].Int(i), b.Columns[3].Int(i)})
+			of := flow{string(b.Columns[0].Bytes(i)), string(b.Columns[1].Bytes(i))}
+			gaps[of] = append(gaps[of], lostRange{int32(b.Columns[2].Int(i)), b.Columns[3].Int(i), b.Columns[4].Int(i)})
 		}
 		return nil
 	})
 	for _, st := range s.streams {
-		for _, g := range gaps[st.name] {
+		for _, g := range gaps[st.flow()] {
 			if g.next > st.deleted[g.partition] || g.first >= g.next {
 				return nil, &wrongRows{fmt.Sprintf("%s: gap %+v, but the log of the partition begins at %d", st.name, g, st.deleted[g.partition])}
 			}
@@ -342,177 +454,16 @@ func (s *simulation) readGaps(id string) (map[string][]lostRange, error) {
 }
 
 func (s *simulation) compareCheckpoints(id string) error {
-	found := map[string]map[int32]int64{}
-	for _, o := range s.nodes[id].offsets(context.Background()) {
-		if found[o.Connector] == nil {
-			found[o.Connector] = map[int32]int64{}
-		}
-		found[o.Connector][o.Partition] = max(found[o.Connector][o.Partition], o.Checkpoint)
+	found := map[offsets.Source]int64{}
+	for _, c := range s.nodes[id].catalog.Checkpoints() {
+		found[c.Source] = c.Next
 	}
 	for _, st := range s.streams {
 		for p, end := range st.ends {
-			if got := found[st.name][p]; got != end {
-				return fmt.Errorf("%s: checkpoint of partition %d is %d, want %d", st.name, p, got, end)
+			if got := found[s.source(st, p)]; got != end {
+				return fmt.Errorf("%s by %s: checkpoint of partition %d is %d, want %d", st.name, st.connector, p, got, end)
 			}
 		}
 	}
 	return nil
-}
-
-// awaitCalm waits until the cluster is healthy and no connector lags.
-func (s *simulation) awaitCalm(id string) api.Status {
-	s.t.Helper()
-	var st api.Status
-	for end := time.Now().Add(endLimit); ; time.Sleep(500 * time.Millisecond) {
-		st = s.nodes[id].status(context.Background())
-		lag := int64(0)
-		for _, c := range st.Connectors {
-			lag += c.LagRecords
-		}
-		if st.Healthy && lag == 0 {
-			return st
-		}
-		if time.Now().After(end) {
-			s.t.Fatalf("not calm: lag %d, reasons %v, connectors %+v", lag, st.Reasons, st.Connectors)
-		}
-	}
-}
-
-// compareReplicas holds each replica's rows against the truth; then it flushes everything and holds the
-// replicas' files against each other.
-func (s *simulation) compareReplicas() {
-	s.t.Helper()
-	gaps, err := s.readGaps("n1")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, st := range s.streams {
-		at, _, err := s.nodes["n1"].settle(context.Background(), st.name, 0, func(*catalog.Snapshot, *catalog.Table) []catalog.TabletID {
-			return s.tablets("n1", st.name)
-		})
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		for _, id := range s.ids() {
-			rows, err := s.localRows(id, st, at)
-			if err == nil {
-				err = st.check(rows, everything, gaps[st.name])
-			}
-			if err != nil {
-				s.t.Fatalf("replicas of %s: %v", id, err)
-			}
-		}
-	}
-	time.Sleep(2*s.flush.Age + 3*time.Second) // everything is in files
-	status := s.awaitCalm("n1")
-	s.checkMembers()
-	compared := 0
-	for _, tablet := range status.Tablets {
-		slices.SortFunc(tablet.Replicas, func(a, b api.Replica) int { return int(a.DurableIndex) - int(b.DurableIndex) })
-		for i := 1; i < len(tablet.Replicas); i++ {
-			a, b := tablet.Replicas[i-1], tablet.Replicas[i]
-			if a.DurableIndex != b.DurableIndex {
-				continue
-			}
-			compared++
-			if a.Hash != b.Hash {
-				s.t.Fatalf("tablet %s at durable index %d: %s has %s, %s has %s", tablet.ID, a.DurableIndex, a.Node, a.Hash, b.Node, b.Hash)
-			}
-		}
-	}
-	if compared < len(status.Tablets) {
-		s.t.Fatalf("of %d tablets only %d pairs of replicas are durable to the same index", len(status.Tablets), compared)
-	}
-}
-
-// checkMembers wants every group to have as many nodes as it should, each as it is now and as a voter, and nobody else but
-// who follows the system group; and the catalog to say so.
-func (s *simulation) checkMembers() {
-	s.t.Helper()
-	view := s.nodes["n1"].catalog.Snapshot()
-	for _, t := range view.Tablets {
-		var want []raftlog.Member
-		for _, r := range t.Replicas {
-			want = append(want, raftlog.Member{Node: r.Node, Incarnation: r.Incarnation, Voter: true})
-			if !r.Voter || r.Leaving || r.Incarnation != s.nodes[r.Node].identity.Incarnation {
-				s.t.Fatalf("tablet %d has the replica %+v, and the node is %s", t.ID, r, s.nodes[r.Node].identity.Incarnation)
-			}
-		}
-		number := s.config.Cluster.Replicas
-		if t.ID == catalog.SystemTablet {
-			number = min(3, len(s.ids()))
-		}
-		for _, m := range want {
-			members := s.nodes[m.Node].groupOf(t.ID).Members()
-			members = slices.DeleteFunc(members, func(m raftlog.Member) bool { return !m.Voter && t.ID == catalog.SystemTablet })
-			slices.SortFunc(members, func(a, b raftlog.Member) int { return strings.Compare(a.Node, b.Node) })
-			if !slices.Equal(members, want) || len(want) != number {
-				s.t.Fatalf("tablet %d: members %v on %s, replicas in the catalog %v, want %d", t.ID, members, m.Node, want, number)
-			}
-		}
-	}
-}
-
-func (s *simulation) tablets(id, table string) []catalog.TabletID {
-	t, ok := s.nodes[id].catalog.Snapshot().Table(table)
-	if !ok {
-		s.t.Fatalf("%s does not know the table %s", id, table)
-	}
-	var ids []catalog.TabletID
-	for _, p := range t.Partitions {
-		ids = append(ids, p.Tablets...)
-	}
-	return ids
-}
-
-// holder is the node itself if it has a replica of the tablet, else the first that has one.
-func (s *simulation) holder(id string, tablet catalog.TabletID) *Node {
-	t, ok := s.nodes[id].catalog.Snapshot().Tablet(tablet)
-	if !ok || len(t.Replicas) == 0 || slices.ContainsFunc(t.Replicas, func(r catalog.Replica) bool { return r.Node == id }) {
-		return s.nodes[id]
-	}
-	return s.nodes[t.Replicas[0].Node]
-}
-
-// localRows reads a node's own replicas as of a settled timestamp; of tablets that it has not, another's.
-func (s *simulation) localRows(id string, st *stream, at int64) (map[int64]row, error) {
-	n := s.nodes[id]
-	t, ok := n.catalog.Snapshot().Table(st.name)
-	for end := time.Now().Add(time.Minute); !ok; t, ok = n.catalog.Snapshot().Table(st.name) {
-		if time.Now().After(end) {
-			return nil, fmt.Errorf("%s does not know the table", id)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	plan, err := query.Bind(st.name, t.Schema, query.Request{Columns: rowColumns})
-	if err != nil {
-		return nil, err
-	}
-	rows := map[int64]row{}
-	for _, tablet := range s.tablets(id, st.name) {
-		n := s.holder(id, tablet)
-		r := n.replica(tablet)
-		for end := time.Now().Add(time.Minute); r == nil || r.tablet.LastTimestamp() < at; r = n.replica(tablet) {
-			if time.Now().After(end) {
-				return nil, fmt.Errorf("tablet %d of %s is behind %d: %+v", tablet, id, at, r)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		scan, err := r.scan(plan, at, false)
-		if err != nil {
-			return nil, fmt.Errorf("tablet %d of %s: %w", tablet, id, err)
-		}
-		part, err := readRows(scan)
-		scan.Close()
-		if err != nil {
-			return nil, err
-		}
-		for key, r := range part {
-			if old, twice := rows[key]; twice {
-				return nil, &wrongRows{fmt.Sprintf("key %d is there twice: from %v and from %v", key, old.place, r.place)}
-			}
-			rows[key] = r
-		}
-	}
-	return rows, nil
 }

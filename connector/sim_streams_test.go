@@ -2,7 +2,6 @@ package connector
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -10,25 +9,37 @@ import (
 	"strings"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// stream is a topic with its connector and table, and all that was ever produced to it.
-type stream struct {
-	name       string // of the topic, the connector and the table
-	write      string // upsert, insert or changes
-	repeat     bool   // keys come again, always in one partition
-	ranged     bool   // the table has a range column
-	skip       bool   // offsets that are lost before they are read become rows of nyala.gaps
-	partitions int32  // now
-	begun      int32  // at the start: what decides a key's partition
+// topic is all that was ever produced to a topic.
+type topic struct {
+	name       string
+	space      int64 // its keys begin here, so that those of the topics of a table differ
+	repeat     bool  // keys come again, always in one partition
+	deletes    bool  // some records have no value
+	ranged     bool  // the table has a range column; rows are of several days
+	far        bool  // some rows are of a year long past
+	compacted  bool  // the log loses records that others supersede
+	partitions int32 // now
+	begun      int32 // at the start: what decides a key's partition
 
 	keys    map[int64][]record // what happened to each key, in the order of its partition
 	letters map[place]bool     // records that cannot be rows
 	ends    map[int32]int64    // behind the last record or marker of each partition, as far as produced
 	deleted map[int32]int64    // the log begins here
 	next    int64              // key
+}
+
+// stream is a topic on its way through a connector into a table.
+type stream struct {
+	*topic
+	connector string
+	table     string
+	write     string // upsert, insert or changes
+	skip      bool   // offsets that are lost before they are read become rows of nyala.gaps
+	latest    bool   // what was there before the connector is not read
+	regex     bool   // the connector finds its topic by a pattern
 }
 
 type place struct {
@@ -51,55 +62,57 @@ func hashOf(text []byte) uint64 {
 
 // newStreams draws the streams of a seed. The first has unique keys and everything else that a topic can have.
 func newStreams(rng *rand.Rand) []*stream {
-	streams := []*stream{{name: "events", write: "upsert", begun: 4}}
+	of := func(t *topic, write string) *stream {
+		t.partitions = t.begun
+		t.keys, t.letters = map[int64][]record{}, map[place]bool{}
+		t.ends, t.deleted = map[int32]int64{}, map[int32]int64{}
+		return &stream{topic: t, connector: t.name, table: t.name, write: write}
+	}
+	events := of(&topic{name: "events", begun: 4}, "upsert")
+	twin := &stream{topic: events.topic, connector: "twin", table: "twin", write: "insert"}
+	guests := of(&topic{name: "guests", begun: 2, space: 1 << 32}, "upsert") // two connectors write one table
+	guests.table = events.table
+	visits := of(&topic{name: "visits", begun: 2, space: 2 << 32}, "upsert") // one connector reads two topics
+	visits.table, visits.connector = events.table, events.connector
+	lossy := of(&topic{name: "lossy", begun: 2}, "insert")
+	lossy.skip = true
+	latest := of(&topic{name: "latest", begun: 2}, "insert")
+	latest.latest = true
+	accounts := of(&topic{name: "accounts", repeat: true, begun: 2}, "upsert")
+	accounts.regex = rng.IntN(2) == 0
 	others := []*stream{
-		{name: "accounts", write: "upsert", repeat: true, begun: 2},
-		{name: "state", write: "changes", repeat: true, begun: 2},
-		{name: "measures", write: "insert", repeat: true, ranged: true, begun: 2},
-		{name: "lossy", write: "insert", skip: true, begun: 2},
+		twin, guests, visits, lossy, latest, accounts,
+		of(&topic{name: "state", repeat: true, deletes: true, begun: 2}, "changes"),
+		of(&topic{name: "measures", repeat: true, ranged: true, far: rng.IntN(2) == 0, begun: 2}, "insert"),
+		of(&topic{name: "profiles", repeat: true, compacted: true, begun: 2}, "upsert"),
 	}
 	rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-	streams = append(streams, others[:rng.IntN(3)]...)
-	for _, s := range streams {
-		s.partitions = s.begun
-		s.keys, s.letters = map[int64][]record{}, map[place]bool{}
-		s.ends, s.deleted = map[int32]int64{}, map[int32]int64{}
+	return append([]*stream{events}, others[:min(2, rng.IntN(4))]...)
+}
+
+// topicsOf lists each topic once.
+func topicsOf(streams []*stream) []*topic {
+	var topics []*topic
+	for _, st := range streams {
+		if !slices.Contains(topics, st.topic) {
+			topics = append(topics, st.topic)
+		}
 	}
-	return streams
+	return topics
 }
 
 // streamsConfig has places for replicas, nodes and brokers.
 func streamsConfig(streams []*stream) string {
 	var tables, connectors strings.Builder
-	for _, s := range streams {
-		fmt.Fprintf(&tables, `
-  - name: %s
-    columns:
-      - {name: at, type: timestamp}
-      - {name: id, type: int64}
-      - {name: text, type: string, nullable: true}
-      - {name: kafka_partition, type: int32}
-      - {name: kafka_offset, type: int64}
-    hash: {columns: [id], buckets: %d}
-`, s.name, 3-s.begun/2)
-		if s.ranged {
-			tables.WriteString("    primary_key: [at, id]\n    range: {column: at, every: 1d, ahead: 1}\n")
-		} else {
-			tables.WriteString("    primary_key: [id]\n")
+	made := map[string]bool{}
+	for _, st := range streams {
+		if !made["table "+st.table] {
+			tables.WriteString(st.tableConfig())
 		}
-		policy := "fail"
-		if s.skip {
-			policy = "skip"
+		if !made["connector "+st.connector] {
+			connectors.WriteString(st.connectorConfig(streams))
 		}
-		fmt.Fprintf(&connectors, `
-  - name: %s
-    topics: [%s]
-    table: %s
-    format: json
-    write: %s
-    on_offset_out_of_range: %s
-    add: {kafka_offset: offset, kafka_partition: partition}
-`, s.name, s.name, s.name, s.write, policy)
+		made["table "+st.table], made["connector "+st.connector] = true, true
 	}
 	return `
 cluster:
@@ -113,32 +126,94 @@ tables:` + tables.String() + `
 connectors:` + connectors.String()
 }
 
-// make draws one record: of a new key, of an old one, a deletion, or one that cannot be a row.
-func (s *stream) make(rng *rand.Rand) (r *kgo.Record, key int64, deletes, bad bool) {
-	key = s.next
-	partition := int32(rng.IntN(int(s.partitions)))
-	if s.repeat {
-		key = rng.Int64N(60)
-		partition = int32(key) % s.begun
-	} else {
-		s.next++
+func (s *stream) tableConfig() string {
+	text := fmt.Sprintf(`
+  - name: %s
+    columns:
+      - {name: at, type: timestamp}
+      - {name: id, type: int64}
+      - {name: text, type: string, nullable: true}
+      - {name: kafka_partition, type: int32}
+      - {name: kafka_offset, type: int64}
+    hash: {columns: [id], buckets: %d}
+`, s.table, 3-s.begun/2)
+	if s.ranged {
+		return text + "    primary_key: [at, id]\n    range: {column: at, every: 1d, ahead: 1}\n"
 	}
-	r = &kgo.Record{Topic: s.name, Partition: partition}
+	return text + "    primary_key: [id]\n"
+}
+
+func (s *stream) connectorConfig(streams []*stream) string {
+	var topics []string
+	for _, st := range streams {
+		if st.connector == s.connector {
+			topics = append(topics, st.name)
+		}
+	}
+	from := "topics: [" + strings.Join(topics, ", ") + "]"
+	if s.regex {
+		from = "topics_regex: '" + s.name[:3] + ".*'"
+	}
+	policy, start := "fail", "earliest"
+	if s.skip {
+		policy = "skip"
+	}
+	if s.latest {
+		start = "latest"
+	}
+	return fmt.Sprintf(`
+  - name: %s
+    %s
+    table: %s
+    format: json
+    write: %s
+    start_from: %s
+    on_offset_out_of_range: %s
+    add: {kafka_offset: offset, kafka_partition: partition}
+`, s.connector, from, s.table, s.write, start, policy)
+}
+
+// keysRepeated is how many keys a topic has whose keys come again.
+const keysRepeated = 60
+
+// make draws one record: of a new key, of an old one, a deletion, or one that cannot be a row.
+func (t *topic) make(rng *rand.Rand) (r *kgo.Record, key int64, deletes, bad bool) {
+	key = t.space + t.next
+	partition := int32(rng.IntN(int(t.partitions)))
+	t.next++
+	if t.repeat {
+		key = rng.Int64N(keysRepeated)
+		partition = int32(key) % t.begun
+	}
+	r = &kgo.Record{Topic: t.name, Partition: partition}
+	if t.compacted {
+		r.Key = fmt.Append(nil, "key ", key)
+	}
 	switch n := rng.IntN(100); {
 	case n < 4:
 		r.Value = [][]byte{[]byte("garbage"), []byte(`{"id":"x"}`), []byte(`{"id":null,"at":5}`), {}}[rng.IntN(4)]
+		if t.compacted {
+			r.Key = fmt.Append(nil, "bad ", t.next) // nothing supersedes it
+		}
 		return r, key, false, true
-	case n < 30 && s.write == "changes":
+	case n < 30 && t.deletes:
 		r.Key = fmt.Append(nil, key)
 		return r, key, true, false
 	}
-	day := int64(0)
-	if s.ranged {
-		day = key%5 - 3 // a key has one time; some are late, some are early
-	}
-	at := bubbleStart.AddDate(0, 0, int(day)).UnixMilli() + key
-	r.Value = fmt.Appendf(nil, `{"id":%d,"at":%d,"text":"event %d %x"}`, key, at, key, rng.Uint64())
+	r.Value = t.value(rng, key)
 	return r, key, false, false
+}
+
+func (t *topic) value(rng *rand.Rand, key int64) []byte {
+	day := int64(0)
+	if t.ranged {
+		day = key%5 - 3 // a key has one time; some are late, some are early
+		if t.far && day == -3 {
+			day = -400
+		}
+	}
+	at := bubbleStart.AddDate(0, 0, int(day)).UnixMilli() + key%1000
+	return fmt.Appendf(nil, `{"id":%d,"at":%d,"text":"event %d %x"}`, key, at, key, rng.Uint64())
 }
 
 // bubbleStart is when every bubble begins.
@@ -151,118 +226,16 @@ func textOf(value []byte) []byte {
 }
 
 // sent remembers a record that is in Kafka.
-func (s *stream) sent(r *kgo.Record, key int64, deletes, bad bool) {
+func (t *topic) sent(r *kgo.Record, key int64, deletes, bad bool) {
 	at := place{r.Partition, r.Offset}
 	if bad {
-		s.letters[at] = true
+		t.letters[at] = true
 		return
 	}
 	rec := record{place: at, deletes: deletes}
 	if !deletes {
 		rec.hash = hashOf(textOf(r.Value))
 	}
-	s.keys[key] = append(s.keys[key], rec)
-	slices.SortFunc(s.keys[key], func(a, b record) int { return cmp.Compare(a.offset, b.offset) })
-}
-
-func (s *simulation) producer() *kgo.Client {
-	if s.client == nil {
-		var err error
-		s.client, err = kgo.NewClient(kgo.SeedBrokers(s.broker.ListenAddrs()...), kgo.Dialer(s.kafka.DialContext),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<10), kgo.MetadataMinAge(100*time.Millisecond),
-			kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics())
-		if err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	return s.client
-}
-
-func (s *simulation) transactional() *kgo.Client {
-	if s.transactor == nil {
-		var err error
-		s.transactor, err = kgo.NewClient(kgo.SeedBrokers(s.broker.ListenAddrs()...), kgo.Dialer(s.kafka.DialContext),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID("sim"), kgo.MetadataMinAge(100*time.Millisecond),
-			kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics())
-		if err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	return s.transactor
-}
-
-// renewClients is for topics that changed: a client learns of it in minutes.
-func (s *simulation) renewClients() {
-	for _, c := range []*kgo.Client{s.client, s.transactor} {
-		if c != nil {
-			c.Close()
-		}
-	}
-	s.client, s.transactor = nil, nil
-}
-
-func (s *simulation) produceSome() {
-	for _, st := range s.streams {
-		n := s.rng.IntN(300)
-		if s.rng.IntN(4) == 0 {
-			s.transact(st, n)
-			continue
-		}
-		for n > 0 {
-			part := min(n, 1+s.rng.IntN(50))
-			n -= part
-			s.put(s.producer(), st, part, true)
-		}
-	}
-}
-
-// put produces n records and waits for them; those of an aborted transaction never were.
-func (s *simulation) put(client *kgo.Client, st *stream, n int, committed bool) {
-	type made struct {
-		r            *kgo.Record
-		key          int64
-		deletes, bad bool
-	}
-	var all []made
-	var records []*kgo.Record
-	for range n {
-		var m made
-		m.r, m.key, m.deletes, m.bad = st.make(s.rng)
-		all, records = append(all, m), append(records, m.r)
-	}
-	if err := client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
-		s.t.Fatalf("produce to %s: %v", st.name, err)
-	}
-	for _, m := range all {
-		if committed {
-			st.sent(m.r, m.key, m.deletes, m.bad)
-		}
-	}
-}
-
-func (s *simulation) transact(st *stream, n int) {
-	client := s.transactional()
-	for n > 0 {
-		part := min(n, 1+s.rng.IntN(60))
-		n -= part
-		committed := s.rng.IntN(3) > 0
-		if err := client.BeginTransaction(); err != nil {
-			s.t.Fatal(err)
-		}
-		s.put(client, st, part, committed)
-		if err := client.EndTransaction(context.Background(), kgo.TransactionEndTry(committed)); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-}
-
-// readEnds asks Kafka where each partition ends.
-func (s *simulation) readEnds() {
-	for _, st := range s.streams {
-		ends, err := kadm.NewClient(s.producer()).ListEndOffsets(context.Background(), st.name)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		ends.Each(func(o kadm.ListedOffset) { st.ends[o.Partition] = o.Offset })
-	}
+	t.keys[key] = append(t.keys[key], rec)
+	slices.SortFunc(t.keys[key], func(a, b record) int { return cmp.Compare(a.offset, b.offset) })
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"nyala/connector/catalog"
 	"nyala/offsets"
 )
 
@@ -56,32 +57,38 @@ func TestSimulation(t *testing.T) {
 // simulation is a cluster, what was produced to it, and what was seen of it.
 type simulation struct {
 	*cluster
-	began      time.Time
-	streams    []*stream
-	client     *kgo.Client // nil: to be made
-	transactor *kgo.Client
-	marks      map[offsets.Source]int64 // the last checkpoints seen
-	snapshots  []snapshot
-	faults     []fault // that this seed may have
-	wiped      bool
-	trace      []string
+	began       time.Time
+	streams     []*stream
+	client      *kgo.Client // nil: to be made
+	transactor  *kgo.Client
+	marks       map[offsets.Source]int64                      // the last checkpoints seen
+	ledgers     map[catalog.TabletID]map[offsets.Source]int64 // the last ledgers seen
+	snapshots   []snapshot
+	faults      []fault // that this seed may have
+	brief       bool    // a table has the shortest history there is
+	wiped       bool
+	refusals    []*kfake.FaultHandle // what Kafka answers with errors
+	brokersDown []int32
+	trace       []string
 }
 
 const simSteps = 12
 
-// simBrokers is how many nodes Kafka has.
-const simBrokers = 3
+// simBrokers is how many nodes Kafka has, simPort the port of the first.
+const simBrokers, simPort = 3, 9092
 
 func newSimulation(t *testing.T, seed uint64, rules broken) *simulation {
 	streams := newStreams(rand.New(rand.NewPCG(seed, 2)))
 	nodes, replicas := simSize(rand.New(rand.NewPCG(seed, 3)))
-	kafka := []kfake.Opt{kfake.NumBrokers(simBrokers), kfake.Ports(9092, 9093, 9094)}
-	for _, st := range streams {
-		kafka = append(kafka, kfake.SeedTopics(st.begun, st.name))
+	kafka := []kfake.Opt{kfake.NumBrokers(simBrokers), kfake.Ports(simPort, simPort+1, simPort+2)}
+	for _, t := range topicsOf(streams) {
+		if !t.compacted {
+			kafka = append(kafka, kfake.SeedTopics(t.begun, t.name))
+		}
 	}
 	s := &simulation{
 		cluster: newClusterOf(t, nodes, replicas, seed, streamsConfig(streams), kafka...),
-		began:   time.Now(), streams: streams, marks: map[offsets.Source]int64{},
+		began:   time.Now(), streams: streams, marks: map[offsets.Source]int64{}, ledgers: map[catalog.TabletID]map[offsets.Source]int64{},
 	}
 	s.broken = rules
 	s.flush = FlushOptions{Bytes: 4 << 10 << (2 * s.rng.IntN(3)), Age: []time.Duration{time.Second, 3 * time.Second, 10 * time.Second}[s.rng.IntN(3)]}
@@ -99,6 +106,7 @@ func newSimulation(t *testing.T, seed uint64, rules broken) *simulation {
 		s.skewClocks()
 	}
 	s.net.SetLatency(0, 2*time.Millisecond)
+	s.makeTopics()
 	return s
 }
 
@@ -127,6 +135,7 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 		if step%4 == 3 {
 			s.verifySome(step/4 + int(seed))
 		}
+		s.takeLedger()
 	}
 	s.healAll()
 	s.produceSome()
@@ -263,6 +272,7 @@ func (s *simulation) healAll() {
 		s.wires[id].stall(false)
 		s.disks[id].heal()
 	}
+	s.healKafka()
 	s.tendStopped()
 	for _, id := range s.ids() {
 		if s.nodes[id] == nil {

@@ -224,7 +224,7 @@ func (s *simulation) verifySome(step int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	v, err := s.verifyWithin(ctx, id, st.name)
+	v, err := s.verifyWithin(ctx, id, st.table)
 	if err != nil {
 		s.note("verify %s on %s: %v", st.name, id, err)
 		return
@@ -239,7 +239,7 @@ func (s *simulation) verifySome(step int) {
 func (s *simulation) verifyAll(id string) {
 	s.t.Helper()
 	for _, st := range s.streams {
-		v, err := s.cluster.verify(id, st.name)
+		v, err := s.cluster.verify(id, st.table)
 		if err != nil {
 			s.t.Fatalf("verify %s: %v", st.name, err)
 		}

@@ -36,6 +36,15 @@ func (w *wire) set(cut bool) {
 	}
 }
 
+// reset ends all connections; new ones are welcome.
+func (w *wire) reset() {
+	w.mu.Lock()
+	cut := w.cut
+	w.mu.Unlock()
+	w.set(true)
+	w.set(cut)
+}
+
 func (w *wire) stall(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
