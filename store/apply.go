@@ -49,7 +49,7 @@ func (t *Tablet) Apply(entries []Entry) [][]byte {
 	results := make([][]byte, len(entries))
 	buf := make([]byte, 0, len(entries)*resultBytes)
 	t.lockTurn()
-	before := t.mu.footprint()
+	before := t.mu.usage()
 	freezes, installs := false, false
 	for i, e := range entries {
 		frozen, waiting := len(t.mu.frozen), len(t.mu.waiting)
@@ -59,10 +59,10 @@ func (t *Tablet) Apply(entries []Entry) [][]byte {
 		results[i] = buf[at:len(buf):len(buf)]
 		freezes, installs = freezes || len(t.mu.frozen) != frozen, installs || len(t.mu.waiting) != waiting
 	}
-	used := t.mu.footprint()
+	used := t.mu.usage()
 	wake := freezes || installs || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
 	t.unlockTurn()
-	t.manager.budget.add(used - before)
+	t.manager.budget.add(used.minus(before))
 	if freezes {
 		t.manager.reached(FreezeApplied)
 	}
@@ -101,7 +101,7 @@ func (t *Tablet) apply(e Entry) Result {
 	}
 	var fresh *memRowSet
 	if h.Kind == batch.KindFreeze {
-		fresh = newMemRowSet(t.schema, int(s.mem.rows)+int(s.mem.rows)/8, t.manager.takeSlots())
+		fresh = t.manager.nextMemRowSet(t.schema, int(s.mem.rows))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -253,7 +253,7 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 			t.broken.advance(s.ledger, g)
 		}
 		if p.Batch.Rows > 0 {
-			s.mem.bytes.Add(int64(len(data)))
+			s.mem.bytes.Add(entryBytes(data, &p.Batch))
 			s.batches = s.mem.batches
 		}
 	}

@@ -211,8 +211,9 @@ func (t *Tablet) replace(fresh *state, need map[string]file) {
 	t.mu.state = *fresh
 	t.notifyLocked()
 	t.mu.Unlock()
+	change := fresh.usage().minus(old.usage()) // before Apply goes on with them
 	t.unlockTurn()
-	t.manager.budget.add(fresh.footprint() - old.footprint())
+	t.manager.budget.add(change)
 	for _, d := range old.disks {
 		if _, kept := need[parquetName(d.id)]; !kept {
 			names := d.names()

@@ -205,17 +205,18 @@ func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, fresh *diskRowSet, disk
 		}
 	}
 	s := &t.mu.state
-	before := s.footprint()
+	before := s.usage()
 	t.mu.Lock()
 	s.frozen = slices.DeleteFunc(slices.Clone(s.frozen), func(o *frozenRowSet) bool { return o == f })
 	s.waiting = slices.DeleteFunc(slices.Clone(s.waiting), func(o waitingInstall) bool { return o.index == w.index })
 	s.disks, s.installed, s.durable, s.body = disks, w.index, m.durable, body
+	s.resident = residentBytes(disks)
 	if err != nil {
 		s.failed = fmt.Errorf("store: tablet %d: install %d: %w", t.spec.ID, w.index, err)
 	}
 	t.notifyLocked()
 	t.mu.Unlock()
-	t.manager.budget.add(s.footprint() - before)
+	t.manager.budget.add(s.usage().minus(before))
 	t.manager.returnSlots(f.index.slots)
 	f.index.slots = nil
 	if err != nil {

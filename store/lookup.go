@@ -27,7 +27,9 @@ func (t *Tablet) kill(p place, ts Timestamp) {
 		}
 		return
 	}
+	before := p.disk.deaths.pages.Load()
 	p.disk.deaths.set(p.row, ts)
+	t.mu.resident += (p.disk.deaths.pages.Load() - before) * deathPageBytes
 }
 
 // findOlder fills scratch.older with the place of the newest version of each key from base on, outside of the MemRowSet;

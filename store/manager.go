@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"nyala/store/schema"
 	"nyala/store/vfs"
 )
 
@@ -87,8 +88,11 @@ type Manager struct {
 // tick is how often tablets look at their age.
 const tick = time.Second
 
-// slotsKept bounds the index tables kept for the next MemRowSets.
-const slotsKept = 4
+// slotsKept bounds the index tables kept for the next MemRowSets, slotsShare what each of them may take of the budget.
+const (
+	slotsKept  = 4
+	slotsShare = 64
+)
 
 // historyMin is the shortest history there is: a read settles its time first and opens its scans then.
 const historyMin = time.Minute
@@ -189,6 +193,7 @@ func (m *Manager) load(spec Spec, first uint64) (*Tablet, error) {
 		}
 		return nil, errors.Join(err, f.close())
 	}
+	m.budget.add(t.mu.usage())
 	return t, nil
 }
 
@@ -237,13 +242,14 @@ func (t *Tablet) close() error {
 	s := t.mu.state
 	t.mu.state.disks, t.mu.state.frozen, t.mu.state.batches = nil, nil, nil
 	t.mu.state.mem = newMemRowSet(t.schema, 0, nil)
+	t.mu.state.resident = 0
 	t.mu.state.failed = fmt.Errorf("store: tablet %d is closed", t.spec.ID)
 	t.notifyLocked()
 	t.mu.Unlock()
 	for _, d := range s.disks {
 		d.release()
 	}
-	t.manager.budget.add(-s.footprint())
+	t.manager.budget.add(usage{}.minus(s.usage()))
 	return t.manifest.close()
 }
 
@@ -330,11 +336,13 @@ func (m *Manager) relieve(ctx context.Context) {
 	busy := 0
 	for _, t := range m.Tablets() {
 		t.mu.RLock()
-		size, frozen, writes := t.mu.mem.bytes.Load(), len(t.mu.frozen), t.mu.writes
+		size, frozen, writes, fault := t.mu.mem.bytes.Load(), len(t.mu.frozen), t.mu.writes, t.mu.fault
 		t.mu.RUnlock()
-		if frozen > 0 {
+		switch {
+		case fault != nil: // it tries again by itself, and cannot help now
+		case frozen > 0:
 			busy++
-		} else if writes > 0 && size > most {
+		case writes > 0 && size > most:
 			largest, most = t, size
 		}
 	}
@@ -382,6 +390,15 @@ func (t *Tablet) awaitDurable(ctx context.Context, index uint64) error {
 	}
 }
 
+// nextMemRowSet makes the MemRowSet that follows one of so many rows. It is thought to grow as large and gets its memory
+// at once, for growing is dear; but not when memory is short, for then it will not.
+func (m *Manager) nextMemRowSet(s *schema.Schema, rows int) *memRowSet {
+	if m.budget.pressed() {
+		return newMemRowSet(s, 0, nil)
+	}
+	return newMemRowSet(s, rows+rows/8, m.takeSlots())
+}
+
 func (m *Manager) takeWorker(ctx context.Context) (*worker, error) {
 	select {
 	case w := <-m.workers:
@@ -409,7 +426,7 @@ func (m *Manager) takeSlots() []uint64 {
 func (m *Manager) returnSlots(s []uint64) {
 	m.slots.Lock()
 	defer m.slots.Unlock()
-	if len(m.slots.free) < slotsKept && len(s) > indexSlotsMin {
+	if len(m.slots.free) < slotsKept && len(s) > indexSlotsMin && int64(len(s))*8 <= m.budget.limit/slotsShare {
 		m.slots.free = append(m.slots.free, s)
 	}
 }

@@ -256,22 +256,85 @@ func TestBudgetIsFair(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		get(ctx, "gives up", 20)
-		get(t.Context(), "large", 500) // counts as a quarter of the budget
+		get(t.Context(), "large", 500) // never fits: it is let in alone
 		get(t.Context(), "small", 5)
 		if len(order) != 0 {
 			t.Fatal(order)
 		}
 		cancel()
 		synctest.Wait()
-		b.Release(30)
+		b.add(usage{rows: 13})
+		b.Release(90)
+		synctest.Wait()
+		if len(order) != 0 || !b.pressed() {
+			t.Fatal(order, "with rows that can be flushed")
+		}
+		b.add(usage{rows: -1})
 		synctest.Wait()
 		if got := strings.Join(order, ","); got != "large" {
 			t.Fatal(got)
 		}
 		b.Release(500)
 		synctest.Wait()
-		if got := strings.Join(order, ","); got != "large,small" || b.Used() != 65 {
+		if got := strings.Join(order, ","); got != "large,small" || b.Used() != 17 {
 			t.Fatal(got, b.Used())
+		}
+	})
+}
+
+// TestBudgetBesideDiskRowSets: what DiskRowSets keep in memory counts, and leaves a quarter for work whatever it is.
+func TestBudgetBesideDiskRowSets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		b.add(usage{resident: 70})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := b.Acquire(ctx, 31); !errors.Is(err, context.DeadlineExceeded) {
+			// More than a quarter, but rows could make room only for as much as is left.
+			if err != nil || b.Used() != 101 {
+				t.Fatal(err, b.Used())
+			}
+			b.Release(31)
+		}
+		b.add(usage{rows: 19})
+		if !b.pressed() {
+			t.Fatal("rows have more than their share of what is left")
+		}
+		b.add(usage{rows: -19, resident: 130})
+		if u := b.Usage(); !u.Crowded || u.Resident != 200 {
+			t.Fatalf("%+v", u)
+		}
+		if err := b.Acquire(t.Context(), 25); err != nil {
+			t.Fatal(err)
+		}
+		b.Release(25)
+	})
+}
+
+// TestBudgetAwait: who cannot be refused waits until there is room again.
+func TestBudgetAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(100)
+		if err := b.Await(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.add(usage{rows: 120})
+		through := false
+		go func() {
+			if b.Await(t.Context()) == nil {
+				through = true
+			}
+		}()
+		synctest.Wait()
+		b.add(usage{rows: -10})
+		synctest.Wait()
+		if through {
+			t.Fatal("110 of 100 bytes are in use")
+		}
+		b.add(usage{rows: -10})
+		synctest.Wait()
+		if !through {
+			t.Fatal("there is room")
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -37,7 +38,8 @@ type memRowSet struct {
 	index   keyIndex
 	deaths  deaths
 	rows    uint32
-	bytes   atomic.Int64 // memory that it holds, roughly
+	bytes   atomic.Int64 // memory that its rows take, roughly
+	base    int64        // what it took before it had any
 }
 
 func newMemRowSet(s *schema.Schema, hint int, recycled []uint64) *memRowSet {
@@ -45,6 +47,7 @@ func newMemRowSet(s *schema.Schema, hint int, recycled []uint64) *memRowSet {
 	if w := m.keys.Width; w > 0 && hint > 0 {
 		m.keys.Data = make([]byte, 0, hint*w)
 	}
+	m.base = m.footprint()
 	return m
 }
 
@@ -78,7 +81,14 @@ func (m *memRowSet) find(h uint64, key []byte) uint32 {
 
 // footprint is what m holds beside the entries.
 func (m *memRowSet) footprint() int64 {
-	return int64(len(m.keys.Data)+4*len(m.keys.Offsets)+8*len(m.index.slots)) + m.deaths.pages.Load()*deathPageBytes
+	return int64(cap(m.keys.Data)+4*cap(m.keys.Offsets)+8*len(m.index.slots)) + m.deaths.pages.Load()*deathPageBytes
+}
+
+// entryBytes is what an entry costs that is kept for its rows: its bytes, and what describes them. Small entries consist
+// of that for the most part.
+func entryBytes(data []byte, b *batch.Batch) int64 {
+	const parsed = 512
+	return int64(cap(data)) + parsed + int64(len(b.Columns))*int64(unsafe.Sizeof(batch.Column{}))
 }
 
 // hashKeys appends the hash of keys [from, k.Len()) to out.

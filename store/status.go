@@ -22,7 +22,7 @@ type Status struct {
 	Damage    error       // a damaged file that is being copied from another replica
 	Deleted   int64       // rows of DiskRowSets that are dead
 	FilesSize int64       // bytes of DiskRowSets' files
-	Resident  int64       // memory for keys, filters and deaths of DiskRowSets; not in the Budget
+	Resident  int64       // memory for keys, filters and deaths of DiskRowSets
 }
 
 // Status describes the tablet.
@@ -31,7 +31,7 @@ func (t *Tablet) Status() Status {
 	s := t.mu.state
 	t.mu.RUnlock()
 	out := Status{
-		ID: t.spec.ID, Table: t.spec.Table, MemBytes: s.footprint(), RowSets: len(s.disks), Height: height(s.disks), Frozen: len(s.frozen),
+		ID: t.spec.ID, Table: t.spec.Table, MemBytes: s.usage().rows, RowSets: len(s.disks), Height: height(s.disks), Frozen: len(s.frozen),
 		Applied: s.applied, Durable: s.durable.Index, Last: s.last, Horizon: s.horizon,
 		Hash: manifestHash(s.body), Failed: s.failed, Fault: s.fault, Damage: s.damage(),
 	}
@@ -50,7 +50,7 @@ func (t *Tablet) Status() Status {
 		out.Rows += int64(d.rows) - dead
 		out.Deleted += dead
 		out.FilesSize += d.parquet.size + d.keys.size
-		out.Resident += d.MemoryBytes() + d.deaths.pages.Load()*deathPageBytes
+		out.Resident += d.residentBytes()
 	}
 	out.Bytes = out.MemBytes + out.FilesSize
 	return out

@@ -96,6 +96,7 @@ type state struct {
 	batches   []memBatch // mem's, as of the last applied entry
 	frozen    []*frozenRowSet
 	disks     []*diskRowSet // never changed in place: a scan keeps the slice that it took
+	resident  int64         // what disks hold in memory
 	ledger    *offsets.Ledger
 	applied   uint64
 	term      uint64
@@ -212,6 +213,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 		t.guard(d)
 		s.disks = append(s.disks, d)
 	}
+	s.resident = residentBytes(s.disks)
 	return s, nil
 }
 
@@ -300,11 +302,23 @@ func (t *Tablet) wake() {
 	}
 }
 
-// footprint is the memory of s that the budget counts.
-func (s *state) footprint() (n int64) {
-	n = s.mem.bytes.Load()
+// usage is the memory of s that the budget counts.
+func (s *state) usage() usage {
+	u := usage{s.mem.base + s.mem.bytes.Load(), s.resident}
 	for _, f := range s.frozen {
-		n += f.bytes.Load()
+		u.rows += f.base + f.bytes.Load()
+	}
+	return u
+}
+
+// residentBytes is what DiskRowSets hold in memory for as long as they are open.
+func residentBytes(disks []*diskRowSet) (n int64) {
+	for _, d := range disks {
+		n += d.residentBytes()
 	}
 	return n
+}
+
+func (d *diskRowSet) residentBytes() int64 {
+	return d.MemoryBytes() + d.deaths.pages.Load()*deathPageBytes
 }
