@@ -17,7 +17,7 @@ RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka chaos test-foreign kafka soak mistakes race bench lint cross clean
+.PHONY: help build demo test test-kafka test-overload chaos test-foreign kafka soak mistakes race bench lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +29,14 @@ demo: build ## three nodes, a Kafka broker and a producer in one go; ARGS="--for
 	./nyala demo $(ARGS)
 
 test: ## vet, and all tests that need Go only
-	$(GO) vet -tags invariants,kafka ./...
+	$(GO) vet -tags invariants,kafka,overload ./...
 	$(GO) test -tags invariants -timeout 15m $(PACKAGES)
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
 	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
+
+test-overload: ## nodes that get more than they can take, as processes of their own: what the kernel says of their memory; Linux only
+	$(GO) test -tags overload -timeout 20m -count 1 -v ./test/overload
 
 chaos: ## the long form of test-kafka: every fault, in the order of SEED; EVENTS=2000000, ROUNDS=1; prints what it does
 	$(GO) test -tags invariants,kafka -timeout 0 -count 1 -v -run 'ExactlyOnce|Retention' ./test/acceptance \
@@ -61,15 +64,15 @@ bench: ## the benchmarks, a second each
 lint: ## gofmt, vet and staticcheck, at the versions of tools/go.mod
 	@unformatted="$$(gofmt -s -l .)"; \
 	if [ -n "$$unformatted" ]; then echo "gofmt -s -w is needed for:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet -tags invariants,kafka ./...
+	$(GO) vet -tags invariants,kafka,overload ./...
 	GOBIN=$(BIN) $(GO) install -C tools tool
-	$(BIN)/staticcheck -tags invariants,kafka ./...
+	$(BIN)/staticcheck -tags invariants,kafka,overload ./...
 	$(BIN)/staticcheck ./...
 
 cross: ## bin/nyala-OS-ARCH for every platform, and vet for each
 	@for platform in $(PLATFORMS); do \
 		export GOOS=$${platform%/*} GOARCH=$${platform#*/}; echo "cross: $$platform"; \
-		$(GO) build -trimpath -o $(BIN)/nyala-$$GOOS-$$GOARCH . && $(GO) vet -tags invariants,kafka ./... || exit 1; \
+		$(GO) build -trimpath -o $(BIN)/nyala-$$GOOS-$$GOARCH . && $(GO) vet -tags invariants,kafka,overload ./... || exit 1; \
 	done
 
 clean: ## removes what was built here

@@ -55,7 +55,7 @@ type Flag struct {
 // NodeFlags returns every key of the node section, in the order of the file.
 func NodeFlags() []Flag {
 	return []Flag{
-		{Name: "memory", Default: formatSize(defaultMemoryBytes), Usage: "memory for rows that are not on disk yet and for caches, such as 4GiB"},
+		{Name: "memory", Default: formatSize(defaultMemoryBytes), Usage: "memory that the process may take, such as 4GiB"},
 		{Name: "durability", Default: string(defaultDurability), Usage: "fsync, or page_cache: acknowledged is then not safe from a power cut"},
 	}
 }

@@ -130,7 +130,8 @@ func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
 		Router:          n.router, Sender: n.sender,
 		CreateCheckpoint: n.createCheckpoints, RaiseCheckpoints: n.raiseCheckpoints,
 		Acquire: n.tablets.Budget().Acquire, Release: n.tablets.Budget().Release,
-		Freshness: n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),
+		SessionBytes: divide(n.options.Config.Node.MemoryBytes).records / int64(len(n.options.Config.Connectors)),
+		Freshness:    n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),
 		ChunkRows: n.options.rows,
 	}
 	if c.Write == configs.WriteInsert {

@@ -178,8 +178,9 @@ func (n *Node) open() (err error) {
 		return errors.Join(err, peers.Close())
 	}
 	n.breaks(n.catalog)
+	parts := divide(o.Config.Node.MemoryBytes)
 	n.tablets, err = store.NewManager(store.ManagerOptions{
-		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: o.Config.Node.MemoryBytes,
+		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: parts.rows,
 		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
 		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Manifest: n.fetchManifest, Durable: n.cutLog,
 		Failed: func(store.ID) { n.wakeReplicas() }, Logger: n.log, Reached: reached[store.Point](o.reached),
@@ -191,7 +192,7 @@ func (n *Node) open() (err error) {
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
 		FS: o.FS, Dir: path.Join(n.self.Data, walDir), Used: used, PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
-		SegmentBytes: o.Segment, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
+		SegmentBytes: o.Segment, CacheBytes: parts.cache, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
 	})
 	if err != nil {
 		return errors.Join(n.refused(err), peers.Close())

@@ -20,6 +20,8 @@ type chunk struct {
 	owner    *owner
 	parent   *chunk // of dead letters: the chunk that waits for them
 	pool     *chunkPool
+	class    int   // of its size in the pool
+	size     int64 // what it holds, while it is free
 	schema   *schema.Schema
 	decision uint32 // the version that its rows were decided under
 	noted    bool   // its rows have no origin, and its span is noted where they go
@@ -82,41 +84,52 @@ func (c *chunk) release(decided bool) {
 	c.pool.put(c)
 }
 
-// chunkPoolMax bounds the free chunks a pool keeps, each of about a chunk's bytes.
-const chunkPoolMax = 32
-
-// chunkBytesMax is the most a free chunk may hold: one with giant records in it goes back to the heap.
-const chunkBytesMax = 16 << 20
-
-// chunkPool keeps chunks of one schema: the first touch of fresh memory costs more than the decoding into it.
+// chunkPool keeps chunks of one schema: the first touch of fresh memory costs more than the decoding into it. There is a
+// free list for each size, so that a thousand partitions with a few records each do not hold a thousand large chunks.
 type chunkPool struct {
 	schema *schema.Schema
-	rows   int
+	limit  int64 // bytes of free chunks
 	mu     struct {
 		sync.Mutex
-		free []*chunk
+		free  [chunkClasses][]*chunk
+		bytes int64
 	}
 }
 
-func newChunkPool(s *schema.Schema, rows int) *chunkPool {
-	return &chunkPool{schema: s, rows: rows}
+// A chunk of class n was made for chunkRowsMin << (2n) rows.
+const (
+	chunkClasses = 5
+	chunkRowsMin = 16
+)
+
+func chunkClass(rows int) int {
+	n := 0
+	for n < chunkClasses-1 && rows > chunkRowsMin<<(2*n) {
+		n++
+	}
+	return n
 }
 
-func (p *chunkPool) get() *chunk {
+func newChunkPool(s *schema.Schema, limit int64) *chunkPool {
+	return &chunkPool{schema: s, limit: limit}
+}
+
+// get lends a chunk for so many rows.
+func (p *chunkPool) get(rows int) *chunk {
+	class := chunkClass(rows)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := len(p.mu.free); n > 0 {
-		c := p.mu.free[n-1]
-		p.mu.free = p.mu.free[:n-1]
+	if n := len(p.mu.free[class]); n > 0 {
+		c := p.mu.free[class][n-1]
+		p.mu.free[class] = p.mu.free[class][:n-1]
+		p.mu.bytes -= c.size
 		return c
 	}
-	return &chunk{pool: p, schema: p.schema, rows: batch.NewBuilder(p.schema.Columns, p.rows), keys: batch.NewKeys(p.schema)}
+	return &chunk{pool: p, class: class, schema: p.schema, rows: batch.NewBuilder(p.schema.Columns, min(rows, chunkRowsMin<<(2*class))), keys: batch.NewKeys(p.schema)}
 }
 
+// put takes a chunk back, unless there are enough free ones, or it has grown so much that it is worth several.
 func (p *chunkPool) put(c *chunk) {
-	if c.rows.Bytes() > chunkBytesMax {
-		return
-	}
 	c.rows.Reset()
 	c.keys.Reset()
 	c.owner, c.parent, c.view = nil, nil, batch.Batch{}
@@ -124,11 +137,22 @@ func (p *chunkPool) put(c *chunk) {
 	c.op, c.mixed, c.noted, c.letters, c.bytes, c.newest, c.oldest = 0, false, false, 0, 0, 0, 0
 	c.slots = c.slots[:0]
 	c.abandoned.Store(false)
+	c.size = c.footprint()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.mu.free) < chunkPoolMax {
-		p.mu.free = append(p.mu.free, c)
+	if c.size <= p.limit/2 && p.mu.bytes+c.size <= p.limit {
+		p.mu.free[c.class] = append(p.mu.free[c.class], c)
+		p.mu.bytes += c.size
 	}
+}
+
+// footprint is the memory that a chunk holds, with rows in it or without.
+func (c *chunk) footprint() int64 {
+	n := c.rows.Capacity() + cap(c.keys.Data) + 4*cap(c.keys.Offsets) + 8*cap(c.offsets) + 4*cap(c.records) + cap(c.ops) + 8*cap(c.hashes)
+	for _, s := range c.slots[:cap(c.slots)] {
+		n += 4 * cap(s.rows)
+	}
+	return int64(n)
 }
 
 // addOp notes the operation of the row that was just appended.

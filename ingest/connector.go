@@ -176,7 +176,7 @@ func (c *Connector) chunks(s *schema.Schema) *chunkPool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.pool == nil || !sameSchema(c.mu.pool.schema, s) {
-		c.mu.pool = newChunkPool(s, c.options.ChunkRows)
+		c.mu.pool = newChunkPool(s, c.options.SessionBytes/chunkPoolShare)
 	}
 	return c.mu.pool
 }

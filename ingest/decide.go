@@ -50,6 +50,8 @@ func (d *decider) decide(r *kgo.Record, rows *batch.Builder) (batch.Op, *refusal
 		in.Headers = append(in.Headers, decode.Header{Key: h.Key, Value: h.Value})
 	}
 	op, err := d.decoder.Decode(in, rows)
+	clear(in.Headers) // what is kept would keep the whole fetch for as long as the partition is quiet
+	*in = decode.Record{Headers: in.Headers[:0]}
 	if err == nil {
 		return op, nil
 	}

@@ -45,7 +45,7 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 	}
 	b.keys.Reset()
 	b.all, b.owners = b.all[:0], b.owners[:0]
-	size, mixed := 0, false
+	mixed := false
 	op := pieces[0].chunk.opOf(first(pieces[0].rows))
 	for i := range pieces {
 		p := &pieces[i]
@@ -53,7 +53,6 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 		segment := b.segment(p)
 		at := uint32(len(w.Batches))
 		w.Batches = append(w.Batches, c.view)
-		size += p.bytes
 		for _, r := range p.rows {
 			o := rowOrigin{ref: batch.Ref{Batch: at, Row: r}, op: c.opOf(r)}
 			if p.lane != nil {
@@ -69,7 +68,14 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 		}
 	}
 	b.sort(op, mixed)
-	return batch.AppendWrite(make([]byte, 0, size+size/4+64*len(w.Segments)+16*len(w.Refs)+4096), w), w.Segments
+	return batch.AppendWrite(make([]byte, 0, w.Size()), w), w.Segments
+}
+
+// forget lets go of the chunks and owners of the last entry.
+func (b *entryBuilder) forget() {
+	clear(b.write.Batches)
+	clear(b.owners)
+	clear(b.write.Segments)
 }
 
 func first(rows []uint32) uint32 {

@@ -14,12 +14,10 @@ import (
 )
 
 const (
-	fetchBytes          = 16 << 20               // of one fetch, all partitions of a broker
-	fetchWait           = 200 * time.Millisecond // a fetch waits so long for a first record; a partition that is resumed waits for it
-	fetchPartitionBytes = 512 << 10              // small enough to stay in cache until it is decoded
-	decompressBytes     = 128 << 20              // a batch beyond this is an attack or a mistake
-	rebalanceSlack      = 10 * time.Second       // for joining again, beyond draining and publishing
-	metadataAge         = time.Minute            // new topics and partitions are found after this
+	fetchWait       = 200 * time.Millisecond // a fetch waits so long for a first record; a partition that is resumed waits for it
+	decompressBytes = 128 << 20              // a batch beyond this is an attack or a mistake
+	rebalanceSlack  = 10 * time.Second       // for joining again, beyond draining and publishing
+	metadataAge     = time.Minute            // new topics and partitions are found after this
 )
 
 // clientOptions are what every client needs: how to reach the brokers.
@@ -85,13 +83,13 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxBytes(s.fetch.mu.bytes),
 		kgo.FetchMaxWait(fetchWait),
-		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+		kgo.FetchMaxPartitionBytes(partitionOf(s.fetch.mu.bytes)),
 		kgo.MaxDecompressBatchBytes(decompressBytes),
 		kgo.MetadataMaxAge(metadataAge),
-		kgo.WithPools(newRecordPool()),
-		kgo.WithHooks(brokerHook{s.connector}),
+		kgo.WithPools(newRecordPool(o.SessionBytes/recordPoolShare)),
+		kgo.WithHooks(brokerHook{s.connector}, s.fetch),
 		kgo.WithLogger(clientLogger{o.Logger}),
 		kgo.OnOffsetsFetched(s.offsetsFetched),
 		kgo.AdjustFetchOffsetsFn(s.assign),

@@ -88,10 +88,11 @@ type Options struct {
 	Reached          func(Point)                     // told of each step; only tests set it
 	broken           mistake                         // likewise
 
-	SessionBytes    int64         // undecided bytes of records, of all partitions here, at which nothing is polled; 0 means 32 MiB
-	PartitionBytes  int64         // undecided bytes of records at which a partition is paused; 0 means 16 MiB
+	// Of what records may hold until they are decided (recordBytes) all other bounds follow: what a fetch asks for, what pools keep.
+	SessionBytes    int64         // of all partitions here, at which nothing is polled; 0 means 64 MiB
+	PartitionBytes  int64         // of one, at which it is paused; 0 means half of SessionBytes
+	ChunkBytes      int64         // decoded at a time; 0 means 2 MiB, at most a sixteenth of SessionBytes
 	ChunkRows       int           // rows decoded at a time; 0 means 4096
-	ChunkBytes      int           // bytes of records decoded at a time; 0 means 1 MiB
 	CheckpointEvery time.Duration // 0 means 1 s
 	DrainTimeout    time.Duration // how long a revoked partition may finish what it has sent; 0 means 5 s
 	SessionTimeout  time.Duration // the group gives a silent member's partitions away after this; 0 means 10 s
@@ -133,10 +134,10 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.Default()
 	}
 	o.Logger = o.Logger.With("connector", o.Name)
-	setDefault(&o.SessionBytes, 32<<20)
-	setDefault(&o.PartitionBytes, 16<<20)
+	setDefault(&o.SessionBytes, 64<<20)
+	setDefault(&o.PartitionBytes, o.SessionBytes/2)
 	setDefault(&o.ChunkRows, 4096)
-	setDefault(&o.ChunkBytes, 1<<20)
+	setDefault(&o.ChunkBytes, min(2<<20, o.SessionBytes/16))
 	setDefault(&o.CheckpointEvery, time.Second)
 	setDefault(&o.DrainTimeout, 5*time.Second)
 	setDefault(&o.SessionTimeout, 10*time.Second)

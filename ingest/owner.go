@@ -38,9 +38,12 @@ type owner struct {
 	mu struct {
 		sync.Mutex
 		queue       []item
-		queued      int64 // bytes of records taken and undecided
-		paused      bool  // at Kafka, because of queued
-		outstanding int   // chunks undecided
+		queued      int64     // bytes of records taken and undecided
+		paused      bool      // at Kafka, because of queued
+		resumeAt    int64     // when paused: at so many bytes it goes on
+		moved       time.Time // when something was decided last, or the first record came after there was none
+		waiting     time.Time // since when the worker waits for memory; zero: it does not
+		outstanding int       // chunks undecided
 		draining    bool
 		idleClosed  bool
 		tracker     *offsets.Tracker
@@ -99,8 +102,12 @@ func (o *owner) push(it item, high int64) (pause bool) {
 	if len(it.records) == 0 && it.gap.Empty() {
 		return false
 	}
+	if o.mu.queued == 0 {
+		o.mu.moved = time.Now()
+	}
 	o.mu.queue = append(o.mu.queue, it)
 	o.mu.queued += it.bytes
+	o.session.held.Add(it.bytes)
 	o.mu.taken = max(o.mu.taken, it.gap.Next)
 	if n := len(it.records); n > 0 {
 		o.mu.reason = "" // a trouble has passed
@@ -113,11 +120,25 @@ func (o *owner) push(it item, high int64) (pause bool) {
 	case o.wake <- struct{}{}:
 	default:
 	}
-	if o.mu.queued > o.session.options.PartitionBytes && !o.mu.paused {
-		o.mu.paused = true
+	if limit := o.session.options.PartitionBytes; o.mu.queued > limit && !o.mu.paused {
+		o.mu.paused, o.mu.resumeAt = true, limit/2
 		return true
 	}
 	return false
+}
+
+// move tells how much an owner holds that moves, and whether it must be paused because it stands still.
+func (o *owner) move(now time.Time) (held int64, pause bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.mu.draining || o.mu.paused || o.mu.queued == 0:
+		return 0, false
+	case now.Sub(o.mu.moved) < standstill:
+		return o.mu.queued, false
+	}
+	o.mu.paused, o.mu.resumeAt = true, o.mu.queued/2
+	return 0, true
 }
 
 // next waits for the next item; ok is false when the owner takes no more.
@@ -125,7 +146,8 @@ func (o *owner) next() (it item, ok bool) {
 	for {
 		o.mu.Lock()
 		if len(o.mu.queue) > 0 && !o.mu.draining {
-			it, o.mu.queue = o.mu.queue[0], o.mu.queue[1:]
+			it, o.mu.queue[0] = o.mu.queue[0], item{} // the array must not keep what has been worked off
+			o.mu.queue = o.mu.queue[1:]
 			o.mu.Unlock()
 			return it, true
 		}
@@ -154,8 +176,12 @@ func (o *owner) finish(c *chunk, decided bool) {
 	o.session.options.Release(c.bytes)
 	o.mu.Lock()
 	o.mu.outstanding--
-	o.mu.queued -= c.bytes
-	resume := o.mu.paused && !o.mu.draining && o.mu.queued <= o.session.options.PartitionBytes/2
+	if !o.mu.draining {
+		o.mu.queued -= c.bytes
+		o.mu.moved = time.Now()
+		o.session.held.Add(-c.bytes)
+	}
+	resume := o.mu.paused && !o.mu.draining && o.mu.queued <= o.mu.resumeAt
 	if resume {
 		o.mu.paused = false
 	}
@@ -186,6 +212,9 @@ func (o *owner) closeIdleLocked() {
 // stop makes the owner take no more; what is queued is dropped. It returns at once.
 func (o *owner) stop() {
 	o.mu.Lock()
+	if !o.mu.draining { // what it holds is given up, or soon decided
+		o.session.held.Add(-o.mu.queued)
+	}
 	o.mu.draining = true
 	for _, it := range o.mu.queue {
 		recycle(it.records)
@@ -195,17 +224,6 @@ func (o *owner) stop() {
 	o.mu.Unlock()
 	o.cancel()
 	o.session.madeRoom()
-}
-
-// queuedBytes is what the owner holds that is not decided. What one that stops holds is given up, and one that
-// is paused must not hold up the others: its tablets may be the ones that stand still.
-func (o *owner) queuedBytes() int64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.mu.draining || o.mu.paused {
-		return 0
-	}
-	return o.mu.queued
 }
 
 // kill makes the owner's late answers count for nothing, and waits for its worker, which waits for nothing

@@ -3,6 +3,7 @@ package ingest
 import (
 	"math/bits"
 	"sync"
+	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -11,8 +12,10 @@ import (
 // cleared over its whole capacity, so a small batch must not get a large one: there is a free list for every
 // power of two.
 type recordPool struct {
-	mu struct {
+	limit int64 // bytes of all that is free
+	mu    struct {
 		sync.Mutex
+		held    int64
 		bytes   [poolClasses][][]byte
 		records [poolClasses][][]kgo.Record
 	}
@@ -20,19 +23,18 @@ type recordPool struct {
 
 const (
 	poolClasses  = 24 // up to 8 MiB, or 8 Mi records; larger ones are not kept
-	poolFreeMax  = 16 // of a class
 	poolBytesMin = 12 // class of the smallest buffer, 4 KiB
 	poolExpected = 4  // a batch is thought to grow this many times
 )
 
-func newRecordPool() *recordPool { return &recordPool{} }
+func newRecordPool(limit int64) *recordPool { return &recordPool{limit: limit} }
 
 // class is the power of two that n fits into.
 func class(n int) int { return bits.Len(uint(max(n, 1) - 1)) }
 
 // take removes the last of a free list, nil when it is empty. It is read under the lock: a put that comes between
 // would write its own slice there, which then would be lent twice.
-func take[T any](p *recordPool, free *[][]T) []T {
+func take[T any](p *recordPool, free *[][]T, size int) []T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(*free)
@@ -40,20 +42,49 @@ func take[T any](p *recordPool, free *[][]T) []T {
 		return nil
 	}
 	last := (*free)[n-1]
+	(*free)[n-1] = nil
 	*free = (*free)[:n-1]
+	p.mu.held -= int64(cap(last) * size)
 	return last
+}
+
+// put adds to a free list, unless the pool is full. What a full pool holds may be of classes that nobody asks for any more, so
+// it is then given up as a whole.
+func put[T any](p *recordPool, free *[][]T, v []T, size int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := int64(cap(v) * size)
+	if n > p.limit/2 {
+		return
+	}
+	if p.mu.held+n > p.limit {
+		p.mu.bytes, p.mu.records, p.mu.held = [poolClasses][][]byte{}, [poolClasses][][]kgo.Record{}, 0
+	}
+	*free = append(*free, v[:0])
+	p.mu.held += n
+}
+
+// recordSize is the size of the client's record.
+const recordSize = int(unsafe.Sizeof(kgo.Record{}))
+
+// decompressRoom is how large a buffer a batch of so many bytes gets. One that needs more grows it.
+func decompressRoom(compressed int) int {
+	c := max(class(compressed*poolExpected), poolBytesMin)
+	if c >= poolClasses {
+		return compressed * poolExpected
+	}
+	return 1 << c
 }
 
 // GetDecompressBytes implements kgo.PoolDecompressBytes.
 func (p *recordPool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
-	c := max(class(len(compressed)*poolExpected), poolBytesMin)
-	if c >= poolClasses {
-		return make([]byte, 0, len(compressed)*poolExpected)
+	n := decompressRoom(len(compressed))
+	if c := class(n); c < poolClasses {
+		if b := take(p, &p.mu.bytes[c], 1); b != nil {
+			return b
+		}
 	}
-	if b := take(p, &p.mu.bytes[c]); b != nil {
-		return b
-	}
-	return make([]byte, 0, 1<<c)
+	return make([]byte, 0, n)
 }
 
 // PutDecompressBytes implements kgo.PoolDecompressBytes.
@@ -62,11 +93,7 @@ func (p *recordPool) PutDecompressBytes(b []byte) {
 	if c < poolBytesMin || c >= poolClasses {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.mu.bytes[c]) < poolFreeMax {
-		p.mu.bytes[c] = append(p.mu.bytes[c], b[:0])
-	}
+	put(p, &p.mu.bytes[c], b, 1)
 }
 
 // GetRecords implements kgo.PoolRecords.
@@ -75,7 +102,7 @@ func (p *recordPool) GetRecords(n int) []kgo.Record {
 	if c >= poolClasses {
 		return make([]kgo.Record, 0, n)
 	}
-	if r := take(p, &p.mu.records[c]); r != nil {
+	if r := take(p, &p.mu.records[c], recordSize); r != nil {
 		return r
 	}
 	return make([]kgo.Record, 0, 1<<c)
@@ -87,9 +114,5 @@ func (p *recordPool) PutRecords(r []kgo.Record) {
 	if c < 0 || c >= poolClasses {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.mu.records[c]) < poolFreeMax {
-		p.mu.records[c] = append(p.mu.records[c], r[:0])
-	}
+	put(p, &p.mu.records[c], r, recordSize)
 }

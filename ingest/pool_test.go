@@ -11,7 +11,7 @@ import (
 // TestPoolLendsNothingTwice takes and gives back from several goroutines: what one holds, no other may have.
 func TestPoolLendsNothingTwice(t *testing.T) {
 	const goroutines, rounds = 4, 50_000
-	p := newRecordPool()
+	p := newRecordPool(1 << 30)
 	var wg sync.WaitGroup
 	var shared atomic.Int64
 	for g := range goroutines {

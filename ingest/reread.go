@@ -58,7 +58,7 @@ const requestPatience = 10 * time.Second
 // OpenReread asks Kafka what there still is. The error names the brokers when they cannot be reached. Close it in the end.
 func OpenReread(ctx context.Context, o RereadOptions) (*Rereader, error) {
 	o.Connector = o.Connector.withDefaults()
-	setDefault(&o.FetchBytes, fetchBytes)
+	setDefault(&o.FetchBytes, fetchBytesMax)
 	setDefault(&o.Patience, 30*time.Second)
 	r := &Rereader{options: o, sources: slices.Clone(o.Sources), places: map[place]int{}}
 	var err error
@@ -87,7 +87,7 @@ func (r *Rereader) clientOptions() []kgo.Opt {
 		kgo.FetchMaxWait(fetchWait),
 		kgo.MaxConcurrentFetches(2),
 		kgo.MaxDecompressBatchBytes(decompressBytes),
-		kgo.WithPools(newRecordPool()),
+		kgo.WithPools(newRecordPool(2*int64(r.options.FetchBytes))),
 		kgo.WithHooks(&r.trouble),
 		kgo.WithLogger(clientLogger{r.options.Connector.Logger}),
 	)

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"nyala/offsets"
 )
 
 // Answer is what applying an entry came to.
@@ -54,9 +52,37 @@ type Sender struct {
 	wg      sync.WaitGroup
 	mu      struct {
 		sync.Mutex
-		queues map[uint64]*tabletQueue
-		closed bool
+		queues   map[uint64]*tabletQueue
+		builders []*entryBuilder // free ones
+		closed   bool
 	}
+}
+
+// buildersMax bounds the free builders: each has about a megabyte, and no more are at work at a time than there are
+// processors. With one for each queue a thousand tablets would hold a gigabyte.
+const buildersMax = 8
+
+// build makes the entry of pieces, or the one that brings the lane of distant up to it. owners are those of its segments.
+func (s *Sender) build(pieces []piece, distant *piece) (entry []byte, owners []*owner) {
+	s.mu.Lock()
+	b := &entryBuilder{broken: s.options.broken}
+	if n := len(s.mu.builders); n > 0 {
+		b, s.mu.builders = s.mu.builders[n-1], s.mu.builders[:n-1]
+	}
+	s.mu.Unlock()
+	if distant != nil {
+		entry, _ = b.buildAdvance(distant)
+	} else {
+		entry, _ = b.build(pieces)
+	}
+	owners = slices.Clone(b.owners)
+	b.forget()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.mu.builders) < buildersMax {
+		s.mu.builders = append(s.mu.builders, b)
+	}
+	return entry, owners
 }
 
 // NewSender starts nothing yet; Close it in the end, after the connectors that use it.
@@ -85,7 +111,6 @@ func (s *Sender) Close() {
 type tabletQueue struct {
 	sender *Sender
 	tablet uint64
-	entry  entryBuilder // of the goroutine
 	mu     struct {
 		sync.Mutex
 		pieces  []piece
@@ -103,7 +128,7 @@ func (s *Sender) send(tablet uint64, p piece) {
 	}
 	q := s.mu.queues[tablet]
 	if q == nil {
-		q = &tabletQueue{sender: s, tablet: tablet, entry: entryBuilder{broken: s.options.broken}}
+		q = &tabletQueue{sender: s, tablet: tablet}
 		s.mu.queues[tablet] = q
 	}
 	q.mu.Lock()
@@ -164,18 +189,12 @@ func (q *tabletQueue) deliver(pieces []piece) {
 			return
 		}
 		distant := far(pieces)
-		var entry []byte
-		var segments []offsets.Segment
-		if distant != nil {
-			entry, segments = q.entry.buildAdvance(distant)
-		} else {
-			entry, segments = q.entry.build(pieces)
-		}
+		entry, owners := q.sender.build(pieces, distant)
 		q.sender.options.reached(EntryBuilt)
 		answer, err := q.write(entry)
 		switch {
 		case errors.Is(err, ErrTabletGone):
-			q.sender.options.Logger.Warn("tablet gone", "tablet", q.tablet, "segments", len(segments))
+			q.sender.options.Logger.Warn("tablet gone", "tablet", q.tablet, "segments", len(owners))
 			if q.restartOwners(pieces, nil, "its tablet was dropped") {
 				continue
 			}
@@ -195,8 +214,8 @@ func (q *tabletQueue) deliver(pieces []piece) {
 		default:
 			// A refused entry changed nothing. The owner whose segment it was begins again at its checkpoint;
 			// the others' rows are cut again from where they started.
-			if answer.Segment < len(segments) {
-				q.restartOwners(pieces, q.entry.owners[answer.Segment], refusals[answer.Status])
+			if answer.Segment < len(owners) {
+				q.restartOwners(pieces, owners[answer.Segment], refusals[answer.Status])
 			} else if !q.restartOwners(pieces, nil, "a tablet refused its entry") && !pause(q.sender.ctx, time.Second) {
 				releaseAll(pieces, false)
 				return

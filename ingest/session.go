@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,6 +29,8 @@ type session struct {
 	wg        sync.WaitGroup
 	gate      chan struct{} // holds one token: who has it may raise checkpoints and commit
 	room      chan struct{} // capacity 1: something was decided or given up
+	held      atomic.Int64  // bytes of records taken and undecided, of owners that are not stopped
+	fetch     *fetchSize
 
 	mu struct {
 		sync.Mutex
@@ -64,6 +68,7 @@ const (
 
 func newSession(c *Connector) (*session, error) {
 	s := &session{connector: c, options: &c.options, made: make(chan struct{}), ended: make(chan struct{}), gate: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	s.fetch = newFetchSize(c.options.SessionBytes / fetchShare)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.pollCtx, s.pollStop = context.WithCancel(s.ctx)
 	s.mu.owners, s.mu.commits = map[place]*owner{}, map[place]string{}
@@ -144,6 +149,9 @@ func (s *session) poll() {
 		for i := range fetches {
 			s.fetched(&fetches[i])
 		}
+		if bytes, partition, changed := s.fetch.adjust(); changed {
+			s.client.UpdateFetchMaxBytes(bytes, partition)
+		}
 		s.mu.Lock()
 		commands := s.mu.commands
 		s.mu.commands = nil
@@ -155,24 +163,52 @@ func (s *session) poll() {
 	}
 }
 
+// The shares of SessionBytes: what a fetch should become in memory, and what the pools of records and of chunks may keep.
+const (
+	fetchShare      = 2
+	recordPoolShare = 2
+	chunkPoolShare  = 4
+)
+
+// standstill is how long an owner holds records without one being decided before it counts as standing still.
+const standstill = time.Second
+
 // awaitRoom waits while the partitions of this node together hold SessionBytes that are not decided. The client
 // stops fetching by itself when nobody polls. Pausing the partitions instead would have it drop what it has
 // fetched of them; and a fetch under way for the others would hold up the resumed ones until it has waited in
-// vain. Pausing is for a partition that alone has too much.
+// vain.
+//
+// But partitions whose tablets stand still, or are much slower than others, would soon hold all of it, and the others would
+// move no faster than these. So such partitions are paused, and the others have half as much again to themselves.
 func (s *session) awaitRoom(ctx context.Context) {
-	for ctx.Err() == nil {
-		var queued int64
-		for _, o := range s.all() {
-			queued += o.queuedBytes()
-		}
-		if queued <= s.options.SessionBytes {
-			return
-		}
+	limit := s.options.SessionBytes
+	if s.held.Load() <= limit {
+		return
+	}
+	look := time.NewTicker(standstill / 2)
+	defer look.Stop()
+	for ctx.Err() == nil && s.held.Load() > limit {
 		select {
 		case <-s.room:
+		case <-look.C:
+			if s.moving() <= limit/4 && s.held.Load() <= limit+limit/2 {
+				return
+			}
 		case <-ctx.Done():
 		}
 	}
+}
+
+// moving is what owners hold that neither are paused nor stand still. Those that do are paused.
+func (s *session) moving() (held int64) {
+	now := time.Now()
+	for _, o := range s.all() {
+		n, pause := o.move(now)
+		if held += n; pause {
+			s.pause(o)
+		}
+	}
+	return held
 }
 
 // readRecreated is what to do about a topic that was deleted, and perhaps made again.

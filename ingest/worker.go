@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -49,7 +50,7 @@ func (w *worker) take(records []*kgo.Record) {
 		if !w.begin() {
 			break
 		}
-		if w.session.options.Acquire(w.ctx, bytes) != nil {
+		if w.acquire(bytes) != nil {
 			w.abandon()
 			break
 		}
@@ -57,6 +58,19 @@ func (w *worker) take(records []*kgo.Record) {
 		records = records[n:]
 	}
 	recycle(records)
+}
+
+// acquire waits for memory for a chunk, and for what it becomes.
+func (w *worker) acquire(bytes int64) error {
+	w.setWaiting(time.Now())
+	defer w.setWaiting(time.Time{})
+	return w.session.options.Acquire(w.ctx, bytes)
+}
+
+func (o *owner) setWaiting(since time.Time) {
+	o.mu.Lock()
+	o.mu.waiting = since
+	o.mu.Unlock()
 }
 
 // abandon takes a begin back.
@@ -75,7 +89,7 @@ const spanMax = 1 << 30
 func (w *worker) cut(records []*kgo.Record) (n int, bytes int64) {
 	for n < len(records) && n < w.session.options.ChunkRows {
 		size := recordBytes(records[n])
-		if n > 0 && (bytes+size > int64(w.session.options.ChunkBytes) || records[n].Offset-records[0].Offset > spanMax || records[n].Offset >= w.until) {
+		if n > 0 && (bytes+size > w.session.options.ChunkBytes || records[n].Offset-records[0].Offset > spanMax || records[n].Offset >= w.until) {
 			break
 		}
 		bytes += size
@@ -84,8 +98,18 @@ func (w *worker) cut(records []*kgo.Record) (n int, bytes int64) {
 	return n, bytes
 }
 
-// recordBytes is what a record counts for: what it holds and what holding it takes.
-func recordBytes(r *kgo.Record) int64 { return int64(len(r.Key)+len(r.Value)) + 64 }
+// recordStructBytes is what a record of the client costs beside its bytes, with what its pool rounds up.
+const recordStructBytes = 256
+
+// recordBytes is what a record counts for until it is decided. First there are its bytes and the client's record of it,
+// later its values in a chunk and once more in an entry.
+func recordBytes(r *kgo.Record) int64 {
+	n := int64(len(r.Key) + len(r.Value))
+	return n + max(n+rowBytes, recordStructBytes)
+}
+
+// rowBytes is what a row costs beside its values: key, offset, numbers.
+const rowBytes = 64
 
 // prepare gets the table's layout and a decoder for the record at an offset. The error is that of a context that is done, or of an
 // owner that must begin again.
@@ -118,7 +142,7 @@ func (w *worker) prepare(offset int64) error {
 // chunk decodes and sends one run of records. They are recycled at its end, because a row that has no place
 // becomes a dead letter of its record's own bytes.
 func (w *worker) chunk(records []*kgo.Record, bytes int64) {
-	c := w.pool.get()
+	c := w.pool.get(len(records))
 	c.owner, c.decision, c.bytes = w.owner, w.decisions.Version, bytes
 	c.span = offsets.Range{First: w.position, Next: records[len(records)-1].Offset + 1}
 	c.pending.Store(1)

@@ -31,7 +31,7 @@ func (t *Tablet) Status() Status {
 	s := t.mu.state
 	t.mu.RUnlock()
 	out := Status{
-		ID: t.spec.ID, Table: t.spec.Table, MemBytes: s.usage().rows, RowSets: len(s.disks), Height: height(s.disks), Frozen: len(s.frozen),
+		ID: t.spec.ID, Table: t.spec.Table, MemBytes: s.mem.bytes.Load(), RowSets: len(s.disks), Height: height(s.disks), Frozen: len(s.frozen),
 		Applied: s.applied, Durable: s.durable.Index, Last: s.last, Horizon: s.horizon,
 		Hash: manifestHash(s.body), Failed: s.failed, Fault: s.fault, Damage: s.damage(),
 	}
@@ -43,6 +43,7 @@ func (t *Tablet) Status() Status {
 	}
 	alive(s.batches, &s.mem.deaths)
 	for _, f := range s.frozen {
+		out.MemBytes += f.bytes.Load()
 		alive(f.batches, &f.deaths)
 	}
 	for _, d := range s.disks {

@@ -199,13 +199,12 @@ const (
 // request a sync; with twice as many its throughput doubled. A large machine has enough of them.
 //
 // The memory limit makes the collector run more often before the heap is twice what lives, which the
-// default allows. What lives is bounded by node.memory and by what is in flight beside it (fetches from
-// Kafka, entries on the network, pages being encoded): half as much again, and a constant for small
-// settings. It is not a wall: beyond it the collector works harder, at most half of the time.
+// default allows. What lives is bounded by node.memory (connector/memory.go), a good part of it is left for
+// garbage. It is not a wall: beyond it the collector works harder, at most half of the time.
 func tuneRuntime(memoryBytes int64, env func(string) (string, bool)) {
 	tuneScheduler(env)
 	if _, given := env("GOMEMLIMIT"); !given {
-		debug.SetMemoryLimit(memoryLimit(memoryBytes))
+		debug.SetMemoryLimit(connector.MemoryLimit(memoryBytes))
 	}
 }
 
@@ -224,5 +223,3 @@ func procsFor(cores int) int {
 	}
 	return max(procsMin, 2*cores)
 }
-
-func memoryLimit(memoryBytes int64) int64 { return memoryBytes + memoryBytes/2 + 256<<20 }

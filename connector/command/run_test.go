@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"nyala/connector"
 )
 
 // freeAddresses are ports that nobody listens on.
@@ -82,7 +84,7 @@ tables:
 	nyala(nil, "offsets", "--server", addresses[1]).want(t, exitDone, "", "no source has a checkpoint yet")
 	nyala(nil, "check", data).want(t, exitFailed, "", "in use by a running node")
 	nyala(nil, "run", "--config", config, "--node", "n1").want(t, exitFailed, "", "in use by another process")
-	if got := debug.SetMemoryLimit(-1); got != 256<<20+128<<20+256<<20 && got != memoryLimit(1<<30) { // of the second run
+	if got := debug.SetMemoryLimit(-1); got != connector.MemoryLimit(256<<20) && got != connector.MemoryLimit(1<<30) { // of the second run
 		t.Errorf("memory limit %d", got)
 	}
 
@@ -152,7 +154,7 @@ func TestTuning(t *testing.T) {
 			t.Errorf("%d cores: got %d, want %d", cores, got, want)
 		}
 	}
-	if got := memoryLimit(4 << 30); got != 6<<30+256<<20 {
+	if got := connector.MemoryLimit(4000); got != 3600 {
 		t.Errorf("got %d", got)
 	}
 	procs, limit := runtime.GOMAXPROCS(0), debug.SetMemoryLimit(-1)

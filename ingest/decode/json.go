@@ -64,6 +64,9 @@ type JSON struct {
 	name    []byte // an unescaped field name
 }
 
+// scratchMax is how much a decoder keeps for the next record; there is a decoder for each partition.
+const scratchMax = 64 << 10
+
 // fault is where decoding stopped.
 type fault struct {
 	column int // -1: none in particular
@@ -148,6 +151,10 @@ func (d *JSON) Decode(r *Record, rows *batch.Builder) (batch.Op, error) {
 	}
 	if reason == "" {
 		reason = d.complete(r, op == batch.Delete)
+	}
+	d.rows = nil // a decoder that waits for its next record must not hold on to a chunk
+	if cap(d.scratch) > scratchMax {
+		d.scratch = nil
 	}
 	if reason != "" {
 		rows.Truncate(d.base)

@@ -107,7 +107,10 @@ func TestWriteRoundTrip(t *testing.T) {
 			w.Segment, w.Delta = append(w.Segment, 0), append(w.Delta, o)
 			w.Ops = append(w.Ops, Op(o%3))
 		}
-		entry := AppendWrite(nil, w)
+		entry := AppendWrite(make([]byte, 0, w.Size()), w)
+		if spare := cap(entry) - len(entry); cap(entry) != w.Size() || spare > 40+40*len(s.Columns)+len(s.Columns)*len(w.Refs)/8 {
+			t.Fatalf("entry of %d bytes in %d, thought to have %d", len(entry), cap(entry), w.Size())
+		}
 		Stamp(entry, 99)
 		p, err := ParseWrite(entry)
 		if err != nil {

@@ -60,6 +60,16 @@ func (b *Builder) Bytes() int {
 	return n
 }
 
+// Capacity is the memory that the builder holds, for rows that are there or may come.
+func (b *Builder) Capacity() int {
+	n := 0
+	for i := range b.Columns {
+		c := &b.Columns[i]
+		n += cap(c.valid) + cap(c.values) + 4*cap(c.offsets)
+	}
+	return n
+}
+
 // Truncate takes every column back to the first n rows.
 func (b *Builder) Truncate(n int) {
 	for i := range b.Columns {

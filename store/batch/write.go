@@ -89,6 +89,36 @@ func AppendRows(dst []byte, b *Batch, h Header) []byte {
 	return dst
 }
 
+// Size is how many bytes AppendWrite appends, at most a few more.
+func (w *Write) Size() int {
+	n := HeaderSize + 16 + 64 + 8*4 // with the gaps before parts that begin on a multiple of 8
+	for _, s := range w.Segments {
+		n += 56 + (len(s.Source.Connector)+7)&^7
+	}
+	rows := len(w.Refs)
+	if len(w.Segments) > 0 {
+		n += 6 * rows
+	}
+	n += len(w.Ops)
+	if len(w.Batches) == 0 {
+		return n
+	}
+	for i := range w.Batches[0].Columns {
+		n += directoryEntry + 8*4 + (rows+7)/8
+		switch t := w.Batches[0].Columns[i].Type; {
+		case t.Layout() == schema.Bytes:
+			n += 4 * (rows + 1)
+			for _, r := range w.Refs {
+				o := w.Batches[r.Batch].Columns[i].Offsets
+				n += int(o[r.Row+1] - o[r.Row])
+			}
+		default:
+			n += rows * t.Width()
+		}
+	}
+	return n
+}
+
 func pad(b []byte) []byte {
 	var zero [8]byte
 	return append(b, zero[:-len(b)&7]...)

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && overload
 
 package overload
 
@@ -41,7 +41,7 @@ func serveNode(args []string) error {
 		return err
 	}
 	runtime.GOMAXPROCS(4)
-	debug.SetMemoryLimit(config.Node.MemoryBytes + config.Node.MemoryBytes/2 + 256<<20)
+	debug.SetMemoryLimit(connector.MemoryLimit(config.Node.MemoryBytes))
 	runtime.MemProfileRate = 64 << 10
 	disk := vfs.OS()
 	if *rate > 0 || *sync > 0 {
