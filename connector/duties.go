@@ -25,6 +25,7 @@ func (n *Node) systemDuties(ctx context.Context) {
 		if n.system().IsLeader() {
 			n.initCluster(ctx, view)
 			n.planTables(ctx, view)
+			n.tendSettings(ctx, view)
 			n.followers(ctx, view)
 		} else {
 			n.clearFaults("command ") // the leader has its own
@@ -77,6 +78,9 @@ func (n *Node) planTables(ctx context.Context, view *catalog.Snapshot) {
 	n.clearFaults("command ") // a command that is no longer planned is no fault any more
 	commands, errs := catalog.Plan(n.wanted, view, catalog.Micros(n.options.Now().UnixMicro()))
 	for _, c := range append(commands, catalog.Replacements(view)...) {
+		if change, ok := c.(catalog.ChangeSettings); ok && !n.agreed(ctx, change) {
+			continue // status says whom it waits for
+		}
 		n.run(ctx, c)
 	}
 	if err := errors.Join(errs...); err != nil {

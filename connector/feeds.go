@@ -16,7 +16,6 @@ import (
 	"nyala/ingest"
 	"nyala/ingest/decode"
 	"nyala/offsets"
-	"nyala/store/batch"
 )
 
 // kafkaDialLimit is how long a broker may take to accept a connection.
@@ -50,11 +49,8 @@ func (n *Node) tendFeed(view *catalog.Snapshot, c configs.Connector) {
 	if _, ok := view.Table(c.Table); !ok || !known {
 		return
 	}
-	specs := n.wanted.Connectors
-	for _, s := range specs {
-		if s.Name == c.Name && s.Settings != state.Settings {
-			return // its records would be decided otherwise than before; planTables says so
-		}
+	if state.Table != c.Table {
+		return // planTables says so
 	}
 	n.mu.Lock()
 	f, stopping := n.mu.feeds[c.Name], n.mu.stopping
@@ -119,35 +115,20 @@ func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
 	}
 	o := ingest.Options{
 		Name: c.Name, Kafka: kafka, Topics: c.Topics, TopicsRegex: c.TopicsRegex, Group: c.ConsumerGroup, Instance: n.options.Node, Table: c.Table,
-		Settings: ingest.Settings{
-			Fields: map[string]string{}, Add: map[string]string{},
-			TimestampUnit:       timestampUnits[c.TimestampUnit],
-			RefuseUnknownFields: c.OnUnknownField == configs.UnknownFieldDeadLetter,
-			Changes:             c.Write == configs.WriteChanges,
-		},
 		Start:           ingest.Start{Latest: c.StartFrom.At == configs.StartLatest, Time: c.StartFrom.Time},
 		DeadLetterTopic: c.DeadLetterTopic,
-		Router:          n.router, Sender: n.sender,
+		Decisions:       n.decisionsOf(c.Name), Router: n.router, Sender: n.sender,
 		CreateCheckpoint: n.createCheckpoints, RaiseCheckpoints: n.raiseCheckpoints,
 		Acquire: n.tablets.Budget().Acquire, Release: n.tablets.Budget().Release,
 		SessionBytes: divide(n.options.Config.Node.MemoryBytes).records / int64(len(n.options.Config.Connectors)),
 		Freshness:    n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),
 		ChunkRows: n.options.rows,
 	}
-	if c.Write == configs.WriteInsert {
-		o.Op = batch.Insert
-	}
 	if c.OnOffsetOutOfRange == configs.OutOfRangeSkip {
 		o.OutOfRange = ingest.OutOfRangeSkip
 	}
 	if c.OnBadRecord == configs.BadRecordFail {
 		o.BadRecords = ingest.BadRecordFail
-	}
-	for _, f := range c.Fields {
-		o.Fields[f.Column] = f.Path
-	}
-	for _, a := range c.Add {
-		o.Add[a.Column] = a.String()
 	}
 	return o, nil
 }

@@ -20,6 +20,9 @@ const (
 	filesUnsynced            // a tablet's files are not synced
 	manifestUnsynced         // manifests are not synced
 	dirsUnsynced             // directories are not synced
+	fenceLeftOut             // settings change without a fence against the older ones
+	readBeforeFence          // where new settings begin is read before the fence
+	beginsForgotten          // new settings decide from the beginning
 )
 
 // startsUnwritten is where sources start if what this node believes counts: its own view of their checkpoints, else what it

@@ -40,11 +40,12 @@ type Options struct {
 	// Freshness is called as rows become readable, with the age of the oldest; nil: only the metric is kept.
 	Freshness func(seconds float64, rows int)
 
-	broken    mistake            // only set by tests
-	breakRoom func(part any)     // likewise: given what this node is made of, before it runs
-	reached   func(point string) // likewise: told of each point that a room's Points lists
-	rows      int                // likewise: of a chunk and of an entry; 0 means the defaults
-	replays   replayBreaks       // likewise
+	decisionsKept int                // only set by tests: 0 means the constant
+	broken        mistake            // likewise
+	breakRoom     func(part any)     // likewise: given what this node is made of, before it runs
+	reached       func(point string) // likewise: told of each point that a room's Points lists
+	rows          int                // likewise: of a chunk and of an entry; 0 means the defaults
+	replays       replayBreaks       // likewise
 }
 
 // diskPatience is how long a write of the log and its fsync may take. A disk that hangs longer costs the node:
@@ -69,6 +70,7 @@ type Node struct {
 	identity Identity
 	log      *slog.Logger
 	wanted   catalog.Wanted
+	changes  map[string]*progress // of connectors' settings; of systemDuties
 
 	raft    *raftlog.Log
 	tablets *store.Manager
@@ -123,6 +125,7 @@ func Start(o Options) (*Node, error) {
 	n.mu.feeds = map[string]*feed{}
 	n.mu.notReady = map[string]string{}
 	n.mu.repairs = map[catalog.TabletID]*repair{}
+	n.changes = map[string]*progress{}
 	if n.wanted.Tables, err = tableSpecs(o.Config); err != nil {
 		return nil, err
 	}

@@ -11,7 +11,6 @@ import (
 
 	"nyala/configs"
 	"nyala/connector/api"
-	"nyala/connector/catalog"
 	"nyala/connector/query"
 	"nyala/ingest"
 	"nyala/offsets"
@@ -182,17 +181,11 @@ func (r *replay) judge(ctx context.Context, connector string, l *ingest.DeadLett
 	return v, j.Table(), err
 }
 
-// judgeOf makes the judge of a connector, if records are decided here as in the whole cluster.
+// judgeOf makes the judge of a connector. It decides by the settings in force, which are the same on all nodes.
 func (n *Node) judgeOf(name string) (*ingest.Judge, error) {
 	i := slices.IndexFunc(n.options.Config.Connectors, func(c configs.Connector) bool { return c.Name == name })
 	if i < 0 {
 		return nil, fmt.Errorf("connector %s is not in the configuration of node %s: who took its records can no longer be asked", name, n.options.Node)
-	}
-	state, known := n.catalog.Snapshot().Connector(name)
-	w := slices.IndexFunc(n.wanted.Connectors, func(c catalog.ConnectorSpec) bool { return c.Name == name })
-	if !known || w < 0 || n.wanted.Connectors[w].Settings != state.Settings {
-		return nil, fmt.Errorf("node %s was started with other settings of connector %s than those that the cluster decides by: "+
-			"`nyala status` says more; ask a node that has them, or restart this one with the file of the others", n.options.Node, name)
 	}
 	o, err := n.feedOptions(n.options.Config.Connectors[i])
 	if err != nil {

@@ -99,6 +99,7 @@ func specOf(view *catalog.Snapshot, t *catalog.Tablet) (store.Spec, error) {
 	return store.Spec{
 		ID: store.ID(t.ID), Table: table.Name, Schema: table.Schema, Bucket: t.Bucket,
 		HasRange: table.Schema.Range != nil, RangeLow: t.Low, RangeHigh: t.High, History: table.History, Begin: int64(partition.Created),
+		Fences: t.Fences,
 	}, nil
 }
 

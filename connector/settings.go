@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"nyala/configs"
 	"nyala/connector/catalog"
+	"nyala/ingest"
+	"nyala/store/batch"
 	"nyala/store/schema"
 )
 
@@ -80,27 +83,62 @@ func defaultValue(v any) *schema.Value {
 	return nil
 }
 
-// connectorSpecs fingerprints the settings that decide what becomes of a record. A change of one of
-// them is another decision version; a change of, say, the brokers' addresses is not.
+// settings are those of a connector that decide what becomes of a record, as the catalog keeps them. A change of one of them is
+// another decision version; a change of, say, the brokers' addresses is not, nor of on_bad_record: to stop decides nothing.
+//
+// The same settings have the same text for ever. A later release must leave what it adds out of the text where it has its
+// default, or it would be a change for every connector.
+type settings struct {
+	Format         configs.Format         `json:"format"`
+	Write          configs.Write          `json:"write"`
+	TimestampUnit  configs.TimestampUnit  `json:"timestamp_unit"`
+	OnUnknownField configs.OnUnknownField `json:"on_unknown_field"`
+	Fields         map[string]string      `json:"fields,omitempty"`
+	Add            map[string]string      `json:"add,omitempty"`
+}
+
+// connectorSpecs turns the configured connectors into what the catalog keeps.
 func connectorSpecs(c *configs.Config) ([]catalog.ConnectorSpec, error) {
 	var specs []catalog.ConnectorSpec
 	for _, k := range c.Connectors {
-		text, err := json.Marshal(struct {
-			Table  string
-			Format configs.Format
-			Write  configs.Write
-			Unit   configs.TimestampUnit
-			Bad    configs.OnUnknownField
-			Fields []configs.Field
-			Add    []configs.Add
-		}{k.Table, k.Format, k.Write, k.TimestampUnit, k.OnUnknownField, k.Fields, k.Add})
+		s := settings{k.Format, k.Write, k.TimestampUnit, k.OnUnknownField, map[string]string{}, map[string]string{}}
+		for _, f := range k.Fields {
+			s.Fields[f.Column] = f.Path
+		}
+		for _, a := range k.Add {
+			s.Add[a.Column] = a.String()
+		}
+		text, err := json.Marshal(s)
 		if err != nil {
 			return nil, fmt.Errorf("connector: settings of %s: %w", k.Name, err)
 		}
-		sum := sha256.Sum256(text)
-		specs = append(specs, catalog.ConnectorSpec{Name: k.Name, Table: k.Table, Settings: hex.EncodeToString(sum[:16])})
+		specs = append(specs, catalog.ConnectorSpec{Name: k.Name, Table: k.Table, Settings: string(text)})
 	}
 	return specs, nil
+}
+
+// parseSettings turns settings as the catalog keeps them into what ingest takes.
+func parseSettings(text string) (ingest.Settings, error) {
+	var s settings
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields() // of a newer nyala: they would decide otherwise than this one knows
+	if err := d.Decode(&s); err != nil {
+		return ingest.Settings{}, err
+	}
+	out := ingest.Settings{
+		Fields: s.Fields, Add: s.Add, TimestampUnit: timestampUnits[s.TimestampUnit],
+		RefuseUnknownFields: s.OnUnknownField == configs.UnknownFieldDeadLetter, Changes: s.Write == configs.WriteChanges,
+	}
+	if s.Write == configs.WriteInsert {
+		out.Op = batch.Insert
+	}
+	return out, nil
+}
+
+// fingerprint stands for settings between nodes.
+func fingerprint(settings string) string {
+	sum := sha256.Sum256([]byte(settings))
+	return hex.EncodeToString(sum[:8])
 }
 
 // systemNodes are the nodes that vote in the system group: the first ones of the file, an odd number of them.

@@ -59,7 +59,10 @@ func (n *Node) notReady() string {
 
 // local is what this node knows of itself.
 func (n *Node) local() api.Local {
-	out := api.Local{Replicas: map[string]api.Replica{}, Connectors: n.feedStatus(), Failures: map[string]string{}}
+	out := api.Local{Replicas: map[string]api.Replica{}, Connectors: n.feedStatus(), Failures: map[string]string{}, Settings: map[string]string{}}
+	for _, c := range n.wanted.Connectors {
+		out.Settings[c.Name] = fingerprint(c.Settings)
+	}
 	out.Node = api.Node{ID: n.options.Node, State: api.StateUp, HTTP: n.self.HTTP, Peer: n.self.Peer, Rack: n.self.Rack}
 	if reason := n.notReady(); reason != "" {
 		out.Node.State, out.Node.Reason = api.StateStarting, reason
@@ -163,7 +166,7 @@ func (n *Node) status(ctx context.Context) api.Status {
 		s.Reasons = append(s.Reasons, "the cluster is not made yet")
 	}
 	n.tabletStatus(&s, view, locals)
-	n.connectorStatus(&s, locals)
+	n.connectorStatus(&s, view, locals)
 	if n.options.Config.Node.Durability == configs.PageCache {
 		s.Durability = "page_cache (acknowledged rows are not safe from a power cut)"
 	}
@@ -247,7 +250,7 @@ func rangeText(s *schema.Schema, p catalog.Partition) string {
 }
 
 // connectorStatus merges the partitions of each connector: the worst state is the connector's.
-func (n *Node) connectorStatus(s *api.Status, locals map[string]api.Local) {
+func (n *Node) connectorStatus(s *api.Status, view *catalog.Snapshot, locals map[string]api.Local) {
 	for _, c := range n.options.Config.Connectors {
 		out := api.Connector{Name: c.Name, Table: c.Table, State: api.ConnectorUnassigned, Reason: "no node reads it yet"}
 		worst := -1
@@ -276,6 +279,13 @@ func (n *Node) connectorStatus(s *api.Status, locals map[string]api.Local) {
 		}
 		if out.State != api.ConnectorRunning && out.State != api.ConnectorPaused {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("connector %s is %s: %s", c.Name, out.State, out.Reason))
+		}
+		if known, ok := view.Connector(c.Name); ok {
+			out.Decision = known.Decision().Version
+			if what := n.settingsStatus(known, locals); what != "" {
+				s.Warnings = append(s.Warnings, fmt.Sprintf("connector %s: %s", c.Name, what))
+				out.Reason = cmp.Or(out.Reason, what)
+			}
 		}
 		s.Connectors = append(s.Connectors, out)
 	}

@@ -140,10 +140,9 @@ func (n *Node) verifiedConnectors(table string) ([]ingest.Options, error) {
 		if c.Table != table {
 			continue
 		}
-		i := slices.IndexFunc(n.wanted.Connectors, func(s catalog.ConnectorSpec) bool { return s.Name == c.Name })
-		if state, ok := view.Connector(c.Name); ok && i >= 0 && state.Settings != n.wanted.Connectors[i].Settings {
-			return nil, coded(http.StatusConflict, "settings_differ",
-				"connector %s has other settings than those by which its records were decided: nyala cannot tell which rows they should be", c.Name)
+		if state, ok := view.Connector(c.Name); ok && state.Change != nil {
+			return nil, coded(http.StatusConflict, "settings_changing",
+				"connector %s: its settings are being changed, and it is not yet known which records the new ones decide: try again in a minute", c.Name)
 		}
 		o, err := n.feedOptions(c)
 		if err != nil {

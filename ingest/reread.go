@@ -96,6 +96,14 @@ func (r *Rereader) clientOptions() []kgo.Opt {
 // Close ends the client.
 func (r *Rereader) Close() { r.client.Close() }
 
+// Settings are the versions of the settings that decide on the records, oldest first.
+func (r *Rereader) Settings() (all []Settings) {
+	for _, d := range r.reread.decisions.Each {
+		all = append(all, d.Settings)
+	}
+	return all
+}
+
 // Sources are those of the options with what Kafka has of them now.
 func (r *Rereader) Sources() []RereadSource { return r.sources }
 

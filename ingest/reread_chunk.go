@@ -39,17 +39,18 @@ func (r *Reread) Refused(rows []int) batch.Batch {
 
 // rereadChunk decides on records; its memory is used again and again.
 type rereadChunk struct {
-	options *RereadOptions
-	decider *decider
-	source  offsets.Source
-	records []*kgo.Record
-	rows    *batch.Builder
-	letters *batch.Builder
-	refused *batch.Builder
-	offsets []int64
-	from    []int32 // per row: its record
-	ops     []batch.Op
-	out     Reread
+	options   *RereadOptions
+	decisions *Decisions
+	deciders  []*decider // by decision
+	source    offsets.Source
+	records   []*kgo.Record
+	rows      *batch.Builder
+	letters   *batch.Builder
+	refused   *batch.Builder
+	offsets   []int64
+	from      []int32 // per row: its record
+	ops       []batch.Op
+	out       Reread
 }
 
 func (c *rereadChunk) init(o *RereadOptions) error {
@@ -58,13 +59,26 @@ func (c *rereadChunk) init(o *RereadOptions) error {
 	c.letters = batch.NewBuilder(schema.DeadLetters().Columns, 16)
 	c.refused = batch.NewBuilder(schema.DeadLetters().Columns, 16)
 	var err error
-	c.decider, err = newDecider(&o.Connector.Settings, o.Schema)
-	return err
+	if c.decisions, err = o.Connector.decisions(); err != nil {
+		return err
+	}
+	for i := range c.decisions.Each {
+		d, err := newDecider(&c.decisions.Each[i].Settings, o.Schema)
+		if err != nil {
+			return err
+		}
+		c.deciders = append(c.deciders, d)
+	}
+	return nil
 }
 
 // take decides on the records of s below what is wanted, and recycles all of them; next is where they are to begin.
 func (c *rereadChunk) take(s *RereadSource, at int, next int64, records []*kgo.Record, visit func(*Reread) error) error {
 	defer recycle(records)
+	if i, known := c.decisions.at(s.Source, next); i < 0 {
+		return fmt.Errorf("ingest: %s/%d: records below %d were decided by settings that are no longer known: nyala cannot tell which rows they should be",
+			s.Topic, s.Source.Partition, known)
+	}
 	for {
 		n := c.decide(s, next, records)
 		if n < 0 {
@@ -104,7 +118,8 @@ func (c *rereadChunk) decide(s *RereadSource, next int64, records []*kgo.Record)
 			continue
 		}
 		c.out.Records++
-		op, why := c.decider.decide(r, c.rows)
+		i, _ := c.decisions.at(s.Source, r.Offset)
+		op, why := c.deciders[i].decide(r, c.rows)
 		if why != nil {
 			appendLetter(c.letters, s.Source, r, why)
 			continue

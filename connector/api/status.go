@@ -4,8 +4,9 @@ package api
 type Status struct {
 	Cluster         string      `json:"cluster"`
 	Healthy         bool        `json:"healthy"`
-	Reasons         []string    `json:"reasons,omitempty"` // why it is not, a sentence each
-	Durability      string      `json:"durability"`        // fsync or page_cache
+	Reasons         []string    `json:"reasons,omitempty"`  // why it is not, a sentence each
+	Warnings        []string    `json:"warnings,omitempty"` // what wants attention though it is
+	Durability      string      `json:"durability"`         // fsync or page_cache
 	Version         string      `json:"version"`
 	Nodes           []Node      `json:"nodes"`
 	Tables          []Table     `json:"tables"`
@@ -91,6 +92,7 @@ type Connector struct {
 	Table      string      `json:"table"`
 	State      string      `json:"state"` // running, paused, failed, starting, unassigned
 	Reason     string      `json:"reason,omitempty"`
+	Decision   uint32      `json:"decision"` // version of the settings in force that decide about records
 	LagRecords int64       `json:"lag_records"`
 	LagSeconds float64     `json:"lag_seconds"`
 	Partitions []Partition `json:"partitions,omitempty"`
@@ -139,6 +141,7 @@ type Local struct {
 	Node       Node               `json:"node"`
 	Replicas   map[string]Replica `json:"replicas"`           // by tablet id
 	Connectors map[string]Feed    `json:"connectors"`         // by name
+	Settings   map[string]string  `json:"settings"`           // of connectors: a fingerprint of what its file has
 	Failures   map[string]string  `json:"failures,omitempty"` // what cannot run here, and why
 }
 

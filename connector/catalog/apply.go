@@ -73,28 +73,29 @@ func (cmd RaiseCheckpoints) apply(c *change) Result {
 	return r
 }
 
+func connectorName(c *Connector) string { return c.Name }
+
 func (cmd SetConnector) apply(c *change) Result {
 	if cmd.Name == "" || len(cmd.Name) > nameMax || (cmd.Desired != Running && cmd.Desired != Paused) {
 		return refuse(Malformed, "connector %q, desired %q", cmd.Name, cmd.Desired)
 	}
-	next := &Connector{Name: cmd.Name, Table: cmd.Table, Settings: cmd.Settings, Decision: 1, Desired: cmd.Desired, Since: c.now}
+	next := &Connector{Name: cmd.Name, Table: cmd.Table}
 	if old, ok := c.view().Connector(cmd.Name); ok {
-		changed := old.Settings != cmd.Settings || old.Table != cmd.Table
+		*next = *old
 		switch {
-		case changed && cmd.Decision != old.Decision+1:
-			return refuse(SettingsChanged, "connector %s: its settings are not those of decision version %d", cmd.Name, old.Decision)
-		case !changed && old.Desired == cmd.Desired:
+		case old.Decision().Settings != cmd.Settings || old.Table != cmd.Table:
+			return refuse(SettingsChanged, "connector %s: its settings are not those of decision version %d", cmd.Name, old.Decision().Version)
+		case old.Desired == cmd.Desired:
 			return c.unchanged()
 		}
-		next.Decision = old.Decision
-		if changed {
-			next.Decision++
-		}
+	} else {
+		next.Decisions = []Decision{{Version: 1, Settings: cmd.Settings, Since: c.now}}
 	}
+	next.Desired, next.Since = cmd.Desired, c.now
 	if _, ok := c.view().Table(cmd.Table); !ok {
 		return refuse(TableNotFound, "connector %s: there is no table %s", cmd.Name, cmd.Table)
 	}
 	s := c.edit()
-	s.Connectors = put(s.Connectors, next, func(c *Connector) string { return c.Name })
+	s.Connectors = put(s.Connectors, next, connectorName)
 	return c.done()
 }

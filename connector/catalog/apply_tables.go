@@ -48,7 +48,7 @@ func (c *change) makePartition(t *Table, low, high int64) (refusal Result, ok bo
 	for bucket, where := range placed {
 		tablet := &Tablet{
 			ID: s.NextTablet, Table: t.ID, Bucket: bucket, Low: low, High: high,
-			Bootstrap: where.Replicas, Leader: where.Leader,
+			Bootstrap: where.Replicas, Leader: where.Leader, Fences: s.fences(t.Name),
 		}
 		for _, m := range where.Replicas {
 			tablet.Replicas = append(tablet.Replicas, Replica{Member: m, Voter: true})

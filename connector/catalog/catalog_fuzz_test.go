@@ -16,11 +16,12 @@ func commands() []Command {
 	return []Command{
 		InitCluster{"tracking", "c0ffee", []Member{m}}, register(1, 1), SetNodeState{"n1", "00000001", NodeDown},
 		CreateTable{events("events", 4, 1)}, DropTable{"events"}, EnsureRange{"events", 7, true}, DropRanges{"events", 0},
-		SetConnector{"app", "events", "f00d", 2, Running}, ReplaceReplica{2, m, Member{"n1", "00000011"}},
+		SetConnector{"app", "events", "f00d", Running}, ReplaceReplica{2, m, Member{"n1", "00000011"}},
 		UpdateReplicas{2, 7, []Replica{{m, true, false}}},
 		CreateCheckpoints{[]Checkpoint{{offsets.Source{Connector: "app", Partition: 3}, 9}}},
 		RaiseCheckpoints{[]Checkpoint{{offsets.Source{}, 0}, {offsets.Source{Connector: "app"}, 1 << 40}}},
 		AskFates{m, []TabletID{2, 3}},
+		ChangeSettings{"app", 2, "beef"}, SettleSettings{"app", 2, []Position{{offsets.TopicID{7}, 3, 9}}}, ForgetSettings{"app", 2},
 	}
 }
 

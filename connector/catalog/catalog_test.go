@@ -310,11 +310,74 @@ func TestConnectorDecisions(t *testing.T) {
 	r.want(Done, SetConnector{Name: "app", Table: "flat", Settings: "a", Desired: Running})
 	r.want(Unchanged, SetConnector{Name: "app", Table: "flat", Settings: "a", Desired: Running})
 	r.want(SettingsChanged, SetConnector{Name: "app", Table: "flat", Settings: "b", Desired: Running})
-	r.want(SettingsChanged, SetConnector{Name: "app", Table: "flat", Settings: "b", Decision: 1, Desired: Running})
-	r.want(Done, SetConnector{Name: "app", Table: "flat", Settings: "b", Decision: 2, Desired: Running})
-	r.want(Done, SetConnector{Name: "app", Table: "flat", Settings: "b", Desired: Paused})
-	c, _ := r.Snapshot().Connector("app")
-	if c.Decision != 2 || c.Desired != Paused {
+	r.want(Done, SetConnector{Name: "app", Table: "flat", Settings: "a", Desired: Paused})
+	if c := r.connector("app"); c.Decision().Version != 1 || c.Desired != Paused {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func (r *replica) connector(name string) *Connector {
+	c, ok := r.Snapshot().Connector(name)
+	if !ok {
+		r.t.Fatalf("there is no connector %s", name)
+	}
+	return c
+}
+
+// TestChangeOfSettings takes a connector through two changes: what each step needs, and what it leaves.
+func TestChangeOfSettings(t *testing.T) {
+	r := newReplica(t, vfs.NewMem())
+	r.initialise(3)
+	for _, spec := range append(SystemTables(3), events("events", 1, 1), events("other", 1, 1)) {
+		r.want(Done, CreateTable{spec})
+	}
+	r.want(Done, SetConnector{Name: "app", Table: "events", Settings: "a", Desired: Running})
+	at := func(partition int32, next int64) Checkpoint {
+		return Checkpoint{offsets.Source{Connector: "app", Partition: partition}, next}
+	}
+	r.want(Done, CreateCheckpoints{[]Checkpoint{at(0, 5), at(1, 90), {offsets.Source{Connector: "ap"}, 99}}})
+
+	r.want(ConnectorNotFound, ChangeSettings{"none", 2, "b"})
+	r.want(Stale, ChangeSettings{"app", 3, "b"})
+	r.want(Malformed, ChangeSettings{"app", 2, "a"})
+	r.want(Stale, SettleSettings{Connector: "app", Version: 2})
+	r.want(Done, ChangeSettings{"app", 2, "b"})
+	r.want(Unchanged, ChangeSettings{"app", 2, "b"})
+	r.want(Conflict, ChangeSettings{"app", 2, "c"})
+	r.want(Done, EnsureRange{Table: "other", Value: day(3)})
+	r.want(Done, EnsureRange{Table: "events", Value: day(3)}) // a range from between the two steps
+	r.want(Stale, SettleSettings{Connector: "app", Version: 3})
+	r.want(Done, SettleSettings{Connector: "app", Version: 2, From: []Position{{Partition: 2, Next: 4}, {Partition: 0, Next: 40}, {Partition: 0, Next: 30}, {Partition: 1, Next: 80}}})
+	r.want(Unchanged, SettleSettings{Connector: "app", Version: 2})
+
+	want := []Position{{Partition: 0, Next: 40}, {Partition: 1, Next: 90}, {Partition: 2, Next: 4}}
+	c := r.connector("app")
+	if d := c.Decision(); len(c.Decisions) != 2 || c.Change != nil || d.Version != 2 || d.Settings != "b" || d.Replaced != "a" || !slices.Equal(d.From, want) {
+		t.Errorf("got %+v", c)
+	}
+	for _, tablet := range r.Snapshot().Tablets {
+		table, _ := r.Snapshot().TableByID(tablet.Table)
+		if fenced := slices.Equal(tablet.Fences, []offsets.Fence{{Connector: "app", Decision: 2}}); table != nil && fenced != (table.Name == "events") {
+			t.Errorf("tablet %d of %s is made with the fences %v", tablet.ID, table.Name, tablet.Fences)
+		}
+	}
+	if got, want := len(r.Snapshot().Decides(c)), 2; got != want { // of the table and of the dead letters
+		t.Errorf("%d tablets know of decisions, want %d", got, want)
+	}
+
+	r.want(Conflict, ForgetSettings{"app", 2})
+	r.want(Done, RaiseCheckpoints{[]Checkpoint{at(0, 40), at(1, 95)}})
+	r.want(Conflict, ForgetSettings{"app", 2}) // partition 2 has no checkpoint yet
+	r.want(Done, ChangeSettings{"app", 3, "a"})
+	r.want(Done, SettleSettings{Connector: "app", Version: 3}) // a dropped tablet took its ledger along
+	if c = r.connector("app"); !slices.Equal(c.Decision().From, []Position{{Partition: 0, Next: 40}, {Partition: 1, Next: 95}, {Partition: 2, Next: 4}}) {
+		t.Errorf("got %+v", c)
+	}
+	r.want(Done, CreateCheckpoints{[]Checkpoint{at(2, 4)}})
+	r.want(Conflict, ForgetSettings{"app", 4})
+	r.want(Done, ForgetSettings{"app", 3})
+	r.want(Unchanged, ForgetSettings{"app", 3})
+	if c = r.connector("app"); len(c.Decisions) != 1 || c.Decision().Version != 3 || c.Decision().Replaced != "b" || len(c.Decision().From) != 3 {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -431,6 +494,9 @@ func TestDump(t *testing.T) {
 	r.want(Done, EnsureRange{Table: "events", Value: day(20_413)})
 	r.want(Done, DropRanges{"events", 20_400 * microsPerDay})
 	r.want(Done, SetConnector{Name: "app-events", Table: "events", Settings: "f00d", Desired: Running})
+	r.want(Done, ChangeSettings{"app-events", 2, "beef"})
+	r.want(Done, SettleSettings{"app-events", 2, []Position{{offsets.TopicID{7}, 0, 11}}})
+	r.want(Done, ChangeSettings{"app-events", 3, "f00d"})
 	r.want(Done, SetNodeState{"n2", "00000002", NodeDown})
 	r.want(Done, register(3, 0x33))
 	for _, c := range Replacements(r.Snapshot()) {

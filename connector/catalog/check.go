@@ -68,9 +68,7 @@ func (s *Snapshot) Check() []error {
 		s.checkReplicas(t, fault)
 	}
 	for _, c := range s.Connectors {
-		if c.Decision == 0 || (c.Desired != Running && c.Desired != Paused) {
-			fault("connector %s: decision version %d, desired %q", c.Name, c.Decision, c.Desired)
-		}
+		c.check(fault)
 	}
 	return faults
 }

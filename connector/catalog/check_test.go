@@ -46,7 +46,10 @@ func TestCheckFinds(t *testing.T) {
 		{"foreign node", func(s *Snapshot) { s.Nodes = s.Nodes[1:] }},
 		{"leader", func(s *Snapshot) { s.Tablets[0].Leader = "n9" }},
 		{"bootstrap", func(s *Snapshot) { s.Tablets[1].Bootstrap[0].Incarnation = "x" }},
-		{"connector", func(s *Snapshot) { s.Connectors[0].Decision = 0 }},
+		{"connector", func(s *Snapshot) { s.Connectors[0].Decisions = nil }},
+		{"decision version", func(s *Snapshot) { s.Connectors[0].Decisions[0].Version = 0 }},
+		{"beginnings", func(s *Snapshot) { s.Connectors[0].Decisions[0].From = []Position{{Partition: 2}, {Partition: 1}} }},
+		{"change", func(s *Snapshot) { s.Connectors[0].Change = &Change{Version: 3} }},
 	} {
 		s, err := parseState(good)
 		if err != nil {

@@ -36,6 +36,9 @@ const (
 	KindCreateCheckpoints
 	KindRaiseCheckpoints
 	KindAskFates
+	KindChangeSettings
+	KindSettleSettings
+	KindForgetSettings
 )
 
 var kindNames = [...]string{
@@ -44,6 +47,7 @@ var kindNames = [...]string{
 	KindDropRanges: "drop_ranges", KindSetConnector: "set_connector", KindReplaceReplica: "replace_replica",
 	KindUpdateReplicas: "update_replicas", KindCreateCheckpoints: "create_checkpoints",
 	KindRaiseCheckpoints: "raise_checkpoints", KindAskFates: "ask_fates",
+	KindChangeSettings: "change_settings", KindSettleSettings: "settle_settings", KindForgetSettings: "forget_settings",
 }
 
 // String is the command's name.
@@ -110,15 +114,35 @@ type DropRanges struct {
 	Below int64  `json:"below"` // a bound between two partitions
 }
 
-// SetConnector makes a connector known, or changes what it should do. Settings that differ from the
-// recorded ones are refused unless Decision is the recorded version + 1: whoever sends that has first
-// made every tablet refuse entries of the old version.
+// SetConnector makes a connector known, or changes what it should do. Settings that differ from those in force are refused:
+// they are changed by ChangeSettings.
 type SetConnector struct {
 	Name     string  `json:"name"`
 	Table    string  `json:"table"`
 	Settings string  `json:"settings"`
-	Decision uint64  `json:"decision,omitempty"`
 	Desired  Desired `json:"desired"`
+}
+
+// ChangeSettings begins a new version of a connector's settings, the first of three steps. From here on tablets are made with
+// a fence against the older versions, and every owner of the connector's sources waits.
+type ChangeSettings struct {
+	Connector string `json:"connector"`
+	Version   uint32 `json:"version"` // one above the version in force
+	Settings  string `json:"settings"`
+}
+
+// SettleSettings puts a new version in force. Whoever sends it has made every tablet refuse the older versions, after
+// ChangeSettings was applied, and then read how far they came: From.
+type SettleSettings struct {
+	Connector string     `json:"connector"`
+	Version   uint32     `json:"version"`
+	From      []Position `json:"from"`
+}
+
+// ForgetSettings drops the versions below one of them, when all checkpoints are past what they decide.
+type ForgetSettings struct {
+	Connector string `json:"connector"`
+	Below     uint32 `json:"below"`
 }
 
 // ReplaceReplica decides that Old leaves a tablet and New joins it. New may be another node, or the
@@ -171,6 +195,9 @@ func (UpdateReplicas) Kind() Kind    { return KindUpdateReplicas }
 func (CreateCheckpoints) Kind() Kind { return KindCreateCheckpoints }
 func (RaiseCheckpoints) Kind() Kind  { return KindRaiseCheckpoints }
 func (AskFates) Kind() Kind          { return KindAskFates }
+func (ChangeSettings) Kind() Kind    { return KindChangeSettings }
+func (SettleSettings) Kind() Kind    { return KindSettleSettings }
+func (ForgetSettings) Kind() Kind    { return KindForgetSettings }
 
 const (
 	commandVersion = 1
@@ -270,6 +297,12 @@ func parseBody(kind Kind, body []byte) (Command, error) {
 		return RaiseCheckpoints{list}, err
 	case KindAskFates:
 		return parseJSON[AskFates](body)
+	case KindChangeSettings:
+		return parseJSON[ChangeSettings](body)
+	case KindSettleSettings:
+		return parseJSON[SettleSettings](body)
+	case KindForgetSettings:
+		return parseJSON[ForgetSettings](body)
 	}
 	return nil, errors.New("unknown kind")
 }

@@ -112,9 +112,21 @@ func (p *printer) snapshot(s *Snapshot) {
 		}
 		p.line("%d\t%s\t%d\t%s\t%s\t%s\t%v\t%d", t.ID, name, t.Bucket, bounds, replicasText(t.Replicas), t.Leader, len(t.Bootstrap) > 0, t.MembersIndex)
 	}
-	p.line("\nconnector\ttable\tdesired\tdecision\tsettings\tsince")
+	p.line("\nconnector\ttable\tdesired\tsince")
 	for _, c := range s.Connectors {
-		p.line("%s\t%s\t%s\t%d\t%s\t%s", c.Name, c.Table, c.Desired, c.Decision, c.Settings, c.Since.text())
+		p.line("%s\t%s\t%s\t%s", c.Name, c.Table, c.Desired, c.Since.text())
+	}
+	p.line("\nconnector\tdecision\tsince\tsettings")
+	for _, c := range s.Connectors {
+		for _, d := range c.Decisions {
+			p.line("%s\t%d\t%s\t%s", c.Name, d.Version, d.Since.text(), d.Settings)
+			for _, at := range d.From {
+				p.line("\tfrom %d of %s", at.Next, at.source(c.Name))
+			}
+		}
+		if c.Change != nil {
+			p.line("%s\t%d is coming\t%s\t%s", c.Name, c.Change.Version, c.Change.Since.text(), c.Change.Settings)
+		}
 	}
 }
 

@@ -247,30 +247,32 @@ func drawSpec(t *rapid.T) TableSpec {
 
 func drawCheckpoints(t *rapid.T) []Checkpoint {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Checkpoint {
-		s := offsets.Source{Connector: rapid.SampledFrom([]string{"", "a", "writer:b"}).Draw(t, "connector"), Partition: rapid.Int32Range(0, 3).Draw(t, "partition")}
+		s := offsets.Source{Connector: rapid.SampledFrom([]string{"", "c", "writer:b"}).Draw(t, "connector"), Partition: rapid.Int32Range(0, 3).Draw(t, "partition")}
 		s.Topic[3] = rapid.Byte().Draw(t, "topic") & 1
 		return Checkpoint{s, rapid.Int64Range(0, 50).Draw(t, "next")}
 	}), 0, 4).Draw(t, "checkpoints")
 }
 
+func drawVersion(t *rapid.T) uint32 { return rapid.Uint32Range(1, 4).Draw(t, "version") }
+
 func drawCommand(t *rapid.T) Command {
 	member, tablet := drawMember(t), TabletID(rapid.IntRange(0, 12).Draw(t, "tablet"))
 	days := rapid.IntRange(-3, 6).Draw(t, "days")
-	switch Kind(rapid.IntRange(1, int(KindAskFates)+4).Draw(t, "kind")) {
+	switch Kind(rapid.IntRange(1, int(KindForgetSettings)+4).Draw(t, "kind")) {
 	case KindInitCluster:
 		return InitCluster{"tracking", "c0ffee", []Member{member}}
 	case KindSetNodeState:
 		return SetNodeState{member.Node, member.Incarnation, rapid.SampledFrom([]NodeState{NodeUp, NodeDown, NodeDraining}).Draw(t, "state")}
-	case KindCreateTable, KindAskFates + 1:
+	case KindCreateTable, KindForgetSettings + 1:
 		return CreateTable{drawSpec(t)}
 	case KindDropTable:
 		return DropTable{drawTable(t)}
-	case KindEnsureRange, KindAskFates + 2, KindAskFates + 3:
+	case KindEnsureRange, KindForgetSettings + 2, KindForgetSettings + 3:
 		return EnsureRange{drawTable(t), day(days), rapid.Bool().Draw(t, "scheduled")}
 	case KindDropRanges:
 		return DropRanges{drawTable(t), int64(days) * microsPerDay}
 	case KindSetConnector:
-		return SetConnector{"c", drawTable(t), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "settings"), uint64(rapid.IntRange(0, 3).Draw(t, "decision")), rapid.SampledFrom([]Desired{Running, Paused}).Draw(t, "desired")}
+		return SetConnector{"c", drawTable(t), rapid.SampledFrom([]string{"a", "b"}).Draw(t, "settings"), rapid.SampledFrom([]Desired{Running, Paused}).Draw(t, "desired")}
 	case KindReplaceReplica:
 		return ReplaceReplica{tablet, member, drawMember(t)}
 	case KindUpdateReplicas:
@@ -284,6 +286,16 @@ func drawCommand(t *rapid.T) Command {
 		return RaiseCheckpoints{drawCheckpoints(t)}
 	case KindAskFates:
 		return AskFates{member, []TabletID{tablet, tablet + 1}}
+	case KindChangeSettings:
+		return ChangeSettings{"c", drawVersion(t), rapid.SampledFrom([]string{"a", "b", ""}).Draw(t, "settings")}
+	case KindSettleSettings:
+		c := SettleSettings{Connector: "c", Version: drawVersion(t)}
+		for _, p := range drawCheckpoints(t) {
+			c.From = append(c.From, Position{p.Source.Topic, p.Source.Partition, p.Next})
+		}
+		return c
+	case KindForgetSettings:
+		return ForgetSettings{"c", drawVersion(t)}
 	}
 	n := drawMember(t)
 	return RegisterNode{Name: n.Node, Incarnation: n.Incarnation, Cluster: rapid.SampledFrom([]string{"", "", "c0ffee", "other"}).Draw(t, "cluster"), Rack: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "rack")}

@@ -26,7 +26,7 @@ func SystemTables(replicas int) []TableSpec {
 type ConnectorSpec struct {
 	Name     string
 	Table    string
-	Settings string // fingerprint of the settings that take part in decisions on records
+	Settings string // all that take part in decisions on records, in one fixed form
 }
 
 // Wanted is what the configuration file asks for.
@@ -40,10 +40,12 @@ type Wanted struct {
 // left alone. What differs from its definition is an error that names the difference: changing it is
 // another operation's work. Errors do not keep the other commands from being run, in their order. The leader
 // of the system group plans again when the view changed, and from time to time: a plan for a new table only
-// creates it.
+// creates it. Settings of a connector that are not those in force become a ChangeSettings, which the caller runs once all
+// nodes have them.
 func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 	var commands []Command
 	var errs []error
+	differ := map[string]bool{} // tables: settings may speak of columns that they do not have
 	for _, spec := range w.Tables {
 		t, exists := s.Table(spec.Name)
 		if exists && spec.RangesMax == 0 && spec.Schema != nil && spec.Schema.Range != nil {
@@ -59,6 +61,7 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 			continue
 		}
 		if d := differences(spec, t.TableSpec); len(d) > 0 {
+			differ[spec.Name] = true
 			errs = append(errs, fmt.Errorf("catalog: table %s differs from its definition in the configuration: %s", t.Name, strings.Join(d, ", ")))
 		}
 		ranges, err := planRanges(t, now)
@@ -79,8 +82,8 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 			commands = append(commands, SetConnector{Name: spec.Name, Table: spec.Table, Settings: spec.Settings, Desired: Running})
 		case c.Table != spec.Table:
 			errs = append(errs, fmt.Errorf("catalog: connector %s writes table %s, and the configuration says %s", c.Name, c.Table, spec.Table))
-		case c.Settings != spec.Settings:
-			errs = append(errs, fmt.Errorf("catalog: connector %s: settings that decide about records differ from those it was started with", c.Name))
+		case c.Change == nil && c.Decision().Settings != spec.Settings && !differ[spec.Table]:
+			commands = append(commands, ChangeSettings{Connector: c.Name, Version: c.Decision().Version + 1, Settings: spec.Settings})
 		}
 	}
 	return commands, errs

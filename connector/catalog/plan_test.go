@@ -148,8 +148,8 @@ func TestPlanNamesDifferences(t *testing.T) {
 		}
 	}
 	for _, c := range []ConnectorSpec{{"app", "other", "a"}, {"app", "events", "b"}, {"new", "none", "a"}} {
-		_, errs := Plan(Wanted{Connectors: []ConnectorSpec{c}}, r.Snapshot(), now)
-		fmt.Fprintf(&text, "%v\n", errors.Join(errs...))
+		commands, errs := Plan(Wanted{Connectors: []ConnectorSpec{c}}, r.Snapshot(), now)
+		fmt.Fprintf(&text, "%v %+v\n", errors.Join(errs...), commands)
 	}
 	golden(t, "differences", text.String())
 }

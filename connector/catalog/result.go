@@ -11,25 +11,26 @@ type Code uint8
 // The codes. All from Malformed on are refusals. They changed nothing, but for the first
 // TooManyRanges of a partition, which is remembered.
 const (
-	Done            Code = 0  // the state changed
-	Unchanged       Code = 1  // it was so already
-	Malformed       Code = 2  // the command makes no sense
-	NotReady        Code = 3  // the cluster has no InitCluster yet
-	WrongCluster    Code = 4  // of another cluster
-	NodeNotFound    Code = 5  // no such node, or of another incarnation
-	NodeReplaced    Code = 6  // an incarnation that a newer one has taken over from
-	TooFewNodes     Code = 7  // fewer registered, or up, than replicas need; later there may be more
-	TableNotFound   Code = 8  // no such table
-	TableExists     Code = 9  // with another definition
-	TableInUse      Code = 10 // a running connector writes it, or the system does
-	TabletNotFound  Code = 11 // no such tablet
-	TooManyRanges   Code = 12 // the partition was refused for ever
-	RangesFull      Code = 13 // so many were refused that no more can be remembered: the source must stop
-	OutOfBounds     Code = 14 // the value's partition has no bounds in an int64
-	BelowFloor      Code = 15 // the partition is, or would have been, dropped by retention
-	SettingsChanged Code = 16 // a connector's settings are not those of its decision version
-	Conflict        Code = 17 // something else is under way
-	Stale           Code = 18 // something newer was reported
+	Done              Code = 0  // the state changed
+	Unchanged         Code = 1  // it was so already
+	Malformed         Code = 2  // the command makes no sense
+	NotReady          Code = 3  // the cluster has no InitCluster yet
+	WrongCluster      Code = 4  // of another cluster
+	NodeNotFound      Code = 5  // no such node, or of another incarnation
+	NodeReplaced      Code = 6  // an incarnation that a newer one has taken over from
+	TooFewNodes       Code = 7  // fewer registered, or up, than replicas need; later there may be more
+	TableNotFound     Code = 8  // no such table
+	TableExists       Code = 9  // with another definition
+	TableInUse        Code = 10 // a running connector writes it, or the system does
+	TabletNotFound    Code = 11 // no such tablet
+	TooManyRanges     Code = 12 // the partition was refused for ever
+	RangesFull        Code = 13 // so many were refused that no more can be remembered: the source must stop
+	OutOfBounds       Code = 14 // the value's partition has no bounds in an int64
+	BelowFloor        Code = 15 // the partition is, or would have been, dropped by retention
+	SettingsChanged   Code = 16 // a connector's settings are not those of its decision version
+	Conflict          Code = 17 // something else is under way
+	Stale             Code = 18 // something newer was reported
+	ConnectorNotFound Code = 19 // no such connector
 )
 
 var codeNames = [...]string{
@@ -38,7 +39,7 @@ var codeNames = [...]string{
 	TooFewNodes: "too_few_nodes", TableNotFound: "table_not_found", TableExists: "table_exists",
 	TableInUse: "table_in_use", TabletNotFound: "tablet_not_found", TooManyRanges: "too_many_ranges",
 	RangesFull: "ranges_full", OutOfBounds: "out_of_bounds", BelowFloor: "below_floor",
-	SettingsChanged: "settings_changed", Conflict: "conflict", Stale: "stale",
+	SettingsChanged: "settings_changed", Conflict: "conflict", Stale: "stale", ConnectorNotFound: "connector_not_found",
 }
 
 // String is the code as the HTTP interface writes it.

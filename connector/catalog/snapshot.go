@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"nyala/offsets"
 	"nyala/store/schema"
 )
 
@@ -148,6 +149,8 @@ type Tablet struct {
 	// group reported its membership, for then a replica with no log joins: one that created it anew
 	// could vote for a log without entries that it had acknowledged in an earlier life.
 	Bootstrap []Member `json:"bootstrap,omitempty"`
+	// Fences are the decisions that the tablet refused from its birth. They never change: every replica begins with them.
+	Fences []offsets.Fence `json:"fences,omitempty"`
 	// MembersIndex is the index of the membership that was last reported; older reports are refused.
 	MembersIndex uint64 `json:"membersIndex,omitempty"`
 	// Leader is the node that should lead, so that leaders are spread.
@@ -172,16 +175,17 @@ func (t *Tablet) BootstrapFor(m Member) []Member {
 	return t.Bootstrap
 }
 
-// Connector is what the cluster keeps of a connector; its settings are in the configuration file.
+// Connector is what the cluster keeps of a connector: those of its settings that decide about records. The others, such as
+// its topics, are in the configuration file only.
 type Connector struct {
-	Name  string `json:"name"`
-	Table string `json:"table"`
-	// Settings is a fingerprint of all settings that take part in decisions on records, and Decision the
-	// version they are: entries carry it, tablets refuse those of an older one.
-	Settings string  `json:"settings"`
-	Decision uint64  `json:"decision"`
-	Desired  Desired `json:"desired"`
-	Since    Micros  `json:"since"` // of Desired and Decision
+	Name    string  `json:"name"`
+	Table   string  `json:"table"`
+	Desired Desired `json:"desired"`
+	Since   Micros  `json:"since"` // of Desired
+	// Decisions are the versions of its settings that may still decide on a record, oldest first. The last one is in force; nodes
+	// go by it and not by their file, so that all of them decide alike while they are restarted one after the other.
+	Decisions []Decision `json:"decisions"`
+	Change    *Change    `json:"change,omitempty"` // to the next version; nil when none is under way
 }
 
 // Snapshot is an immutable view of the catalog: nothing that is reachable from it ever changes, and

@@ -58,6 +58,7 @@ type page struct {
 func writeStatus(w io.Writer, s *api.Status, colour bool) error {
 	p := &page{colour: colour}
 	p.verdict(s)
+	p.warnings(s.Warnings)
 	p.nodes(s.Nodes)
 	p.connectors(s.Connectors)
 	p.tables(s.Tables)
@@ -88,6 +89,17 @@ func (p *page) verdict(s *api.Status) {
 			break
 		}
 		fmt.Fprintf(&p.out, "  - %s\n", r)
+	}
+}
+
+// warnings are no fault: the cluster is as healthy as without them.
+func (p *page) warnings(list []string) {
+	for i, w := range list {
+		if i == linesMax {
+			fmt.Fprintf(&p.out, "  and %d more: nyala status --json\n", len(list)-i)
+			break
+		}
+		fmt.Fprintf(&p.out, "  - note: %s\n", w)
 	}
 }
 

@@ -137,6 +137,13 @@ func (r *Run) open(ctx context.Context, c ingest.Options) error {
 		return err
 	}
 	r.readers[c.Name] = reader
+	var e evidence
+	for i, s := range reader.Settings() {
+		if inserts := s.Op == batch.Insert; i > 0 && inserts != e.inserts {
+			return fmt.Errorf("verify: connector %s: its setting write was changed to or from insert: which of two records with one key wins cannot be told", c.Name)
+		}
+		e.inserts, e.deletes = s.Op == batch.Insert, e.deletes || s.Changes
+	}
 	for _, f := range reader.Sources() {
 		i := r.index[f.Source]
 		s := &r.sources[i]
@@ -147,7 +154,7 @@ func (r *Run) open(ctx context.Context, c ingest.Options) error {
 			continue
 		}
 		s.gone = max(0, s.wanted.First-s.Begun)
-		r.evidence[i] = evidence{inserts: c.Op == batch.Insert, deletes: c.Changes}
+		r.evidence[i] = e
 	}
 	return nil
 }
