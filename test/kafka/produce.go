@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -180,15 +181,24 @@ func (h *pending) acknowledged(hash uint64) func(*kgo.Record, error) {
 	}
 }
 
-// lookUp connects anew, which ends a transaction that is open, and takes what became of the last one out of the topic.
+// lookUp connects anew, when there is a broker, which ends a transaction that is open; and takes what became of the last one out of
+// the topic.
 func (p *Producer) lookUp(ctx context.Context, first int64) error {
 	p.lookedUp++
-	p.client.Close()
-	if err := p.connect(); err != nil {
-		return err
-	}
-	if _, _, err := p.client.ProducerID(ctx); err != nil {
-		return fmt.Errorf("kafka: producer: %w", err)
+	for {
+		p.client.Close() // one that has failed to get its producer's id does not try again
+		if err := p.connect(); err != nil {
+			return err
+		}
+		_, _, err := p.client.ProducerID(ctx)
+		if err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("kafka: producer: %w: %w", ctx.Err(), err)
+		case <-time.After(askAgain):
+		}
 	}
 	from := make([]int64, len(p.committed.partitions))
 	for i, records := range p.committed.partitions {
