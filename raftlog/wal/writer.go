@@ -235,17 +235,17 @@ func (w *WAL) writeDrain() {
 		w.finish(0)
 		return
 	}
-	var timer *time.Timer
+	var limit *deadline
 	if w.opts.WriteTimeout > 0 {
 		// It fires while this goroutine hangs in the kernel, and answers in its place.
-		timer = time.AfterFunc(w.opts.WriteTimeout, func() {
+		limit = newDeadline(w.opts.WriteTimeout, func() {
 			w.poison(fmt.Errorf("wal: write in %s: longer than %v: %w", w.dir, w.opts.WriteTimeout, ErrDeadline))
 		})
 	}
 	start := time.Now()
 	n, err := w.store()
-	if timer != nil {
-		timer.Stop()
+	if limit != nil {
+		limit.stop()
 	}
 	if err != nil {
 		w.poison(err)
