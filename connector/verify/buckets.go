@@ -135,15 +135,15 @@ func sortDigests(list []digest) {
 	})
 }
 
-// fold drops the records that others of their source supersede: of upserts all but the last, of inserts all but the first.
-// Records whose effect is open stay.
+// fold drops the records that others of their source supersede: of upserts in a row all but the last, of inserts all but the
+// first. Records whose effect is open stay.
 func fold(list []digest) []digest {
 	sortDigests(list)
 	out := list[:0]
 	for _, d := range list {
 		if n := len(out); n > 0 && d.kind == recordKind && !d.open {
 			last := &out[n-1]
-			if last.key == d.key && last.kind == recordKind && last.source == d.source && !last.open {
+			if last.key == d.key && last.kind == recordKind && last.source == d.source && !last.open && (last.op == batch.Insert) == (d.op == batch.Insert) {
 				if d.op != batch.Insert {
 					*last = d
 				}

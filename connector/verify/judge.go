@@ -1,6 +1,10 @@
 package verify
 
-import "nyala/store/batch"
+import (
+	"slices"
+
+	"nyala/store/batch"
+)
 
 // verdict is what a key comes to.
 type verdict uint8
@@ -17,8 +21,9 @@ const (
 
 // evidence is what is known of a source beside its records.
 type evidence struct {
-	inserts bool // first wins; else last wins
-	deletes bool // its records may delete
+	inserts bool // it has inserts: the first wins
+	upserts bool // it has upserts: the last wins. A connector whose settings were changed may have both
+	deletes bool // it may have deletions
 	lost    bool // Kafka has deleted some of its records that may be in the table
 	unknown bool // nothing is known of its records: its topic is gone, or it is no topic
 }
@@ -39,7 +44,6 @@ func judge(records, rows []digest, sources []evidence) (v verdict, culprit int) 
 		for end < len(records) && records[end].source == records[at].source {
 			end++
 		}
-		j.known = append(j.known, records[at].source)
 		j.take(records[at:end], at)
 		at = end
 	}
@@ -62,8 +66,7 @@ func judge(records, rows []digest, sources []evidence) (v verdict, culprit int) 
 // judgement gathers what may have won.
 type judgement struct {
 	sources []evidence
-	known   []uint32 // sources of the key's records
-	settled []uint32 // those of which some record has surely had its effect
+	settled []uint32 // those of which an upsert or delete has surely happened
 
 	lasts, firsts []digest // candidates of sources of upserts, and of inserts
 	upserted      bool     // some upsert or delete has surely happened
@@ -83,22 +86,29 @@ func (j *judgement) take(records []digest, at int) {
 	}
 	if settled > 0 {
 		j.present = true
-		j.settled = append(j.settled, records[0].source)
 	}
-	if j.sources[records[0].source].inserts {
-		j.firsts = append(j.firsts, records...)
-		if settled > 0 && j.culprit < 0 {
-			j.culprit = at
-		}
-		return
+	last := settled - 1 // the last settled one that is no insert
+	for last >= 0 && records[last].op == batch.Insert {
+		last--
 	}
-	from := max(settled-1, 0)
-	j.lasts = append(j.lasts, records[from:]...)
-	if settled > 0 {
+	if last >= 0 {
 		if !j.upserted {
-			j.culprit = at + from
+			j.culprit = at + last
 		}
 		j.upserted = true
+		j.settled = append(j.settled, records[0].source)
+		j.lasts = append(j.lasts, records[last:]...)
+		return
+	}
+	if settled > 0 && j.culprit < 0 {
+		j.culprit = at
+	}
+	for _, d := range records {
+		if d.op == batch.Insert {
+			j.firsts = append(j.firsts, d)
+		} else {
+			j.lasts = append(j.lasts, d)
+		}
 	}
 }
 
@@ -153,16 +163,7 @@ func (j *judgement) lostExplains(there bool) bool {
 		case !e.lost:
 		case e.inserts && there && (!j.upserted || j.deletes):
 			return true
-		case !e.inserts && !contains(j.settled, uint32(i)) && (there || e.deletes):
-			return true
-		}
-	}
-	return false
-}
-
-func contains(list []uint32, v uint32) bool {
-	for _, x := range list {
-		if x == v {
+		case e.upserts && !slices.Contains(j.settled, uint32(i)) && (there || e.deletes):
 			return true
 		}
 	}

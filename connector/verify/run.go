@@ -137,13 +137,7 @@ func (r *Run) open(ctx context.Context, c ingest.Options) error {
 		return err
 	}
 	r.readers[c.Name] = reader
-	var e evidence
-	for i, s := range reader.Settings() {
-		if inserts := s.Op == batch.Insert; i > 0 && inserts != e.inserts {
-			return fmt.Errorf("verify: connector %s: its setting write was changed to or from insert: which of two records with one key wins cannot be told", c.Name)
-		}
-		e.inserts, e.deletes = s.Op == batch.Insert, e.deletes || s.Changes
-	}
+	e := evidenceOf(reader)
 	for _, f := range reader.Sources() {
 		i := r.index[f.Source]
 		s := &r.sources[i]
@@ -157,6 +151,15 @@ func (r *Run) open(ctx context.Context, c ingest.Options) error {
 		r.evidence[i] = e
 	}
 	return nil
+}
+
+// evidenceOf says what records of a connector may do, under whatever settings they were decided.
+func evidenceOf(reader *ingest.Rereader) (e evidence) {
+	for _, s := range reader.Settings() {
+		insert := s.Op == batch.Insert
+		e.inserts, e.upserts, e.deletes = e.inserts || insert, e.upserts || !insert, e.deletes || s.Changes
+	}
+	return e
 }
 
 func (r *Run) wanted(connector string) []ingest.RereadSource {
