@@ -175,6 +175,7 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 			break
 		}
 	}
+	o.SettingsSince = n.settingsSince(o.Connectors)
 	plan, err := query.Bind(table, o.Table.Schema, query.Request{})
 	if err != nil {
 		return err
@@ -183,13 +184,25 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 		return n.openTablet(ctx, id, plan, o.Timestamp, false)
 	}
 	o.System = func(ctx context.Context, table string) (query.Stream, error) {
-		in, err := n.read(ctx, table, query.Request{})
+		in, err := n.read(ctx, table, query.Request{Order: query.OrderKey})
 		if err != nil {
 			return nil, fmt.Errorf("connector: table %s: %w", table, err)
 		}
 		return in.stream, nil
 	}
 	return nil
+}
+
+// settingsSince is from when on replayed dead letters were surely decided by the settings of today: a minute later than these came
+// into force, since the clocks of two nodes said when.
+func (n *Node) settingsSince(connectors []ingest.Options) map[string]int64 {
+	out := map[string]int64{}
+	for _, o := range connectors {
+		if c, ok := n.catalog.Snapshot().Connector(o.Name); ok && c.Decision().Version > 1 {
+			out[o.Name] = int64(c.Decision().Since) + time.Minute.Microseconds()
+		}
+	}
+	return out
 }
 
 // appliedBefore is what the ledgers of a table's tablets say now. A replica that is behind says less, which is true as well; and

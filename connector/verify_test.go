@@ -480,3 +480,52 @@ connectors:`, 1)
 		c.stopAll()
 	})
 }
+
+// TestVerifyReplays has rows that come out of dead letters: some are claimed and not carried out yet, the others are marked.
+func TestVerifyReplays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1, 1)
+		c.startAll()
+		c.awaitTables("n1")
+		c.produce(0, 40)
+		c.await("n1", 40)
+		time.Sleep(2 * time.Second)
+		topic := c.nodes["n1"].catalog.Checkpoints()[0].Source.Topic
+		rows := ingest.SystemRows(schema.DeadLetters())
+		for at := range int64(30) { // offsets beyond what was read, so that nobody asks Kafka for them
+			for i, v := range []schema.Value{
+				{Bytes: topic[:]}, {}, number(1000 + at), words("app"), words("app"), number(5_000_000),
+				schema.Null, words(goodEvent(int(1000 + at))), schema.Null, words("decode"), words("bad_type"), number(6_000_000),
+			} {
+				rows.Columns[i].AppendValue(v)
+			}
+		}
+		w := ingest.TableWriter{Router: c.nodes["n1"].router, Write: c.nodes["n1"].writeRows}
+		if err := w.WriteRows(context.Background(), schema.DeadLettersTable, rows, batch.Insert); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.replayOn("n1", replayRequest{limit: 20}); err != nil || got.Replayed != 20 {
+			t.Fatalf("replay: %+v, %v", got, err)
+		}
+		c.wantExact("n1", "events", 60)
+		interrupted := errors.New("interrupted")
+		c.nodes["n1"].options.replays.after = func(_ context.Context, step string) error {
+			if step == "claimed" {
+				return interrupted
+			}
+			return nil
+		}
+		if _, err := c.replayOn("n1", replayRequest{}); err == nil {
+			t.Fatal("the second replay was not interrupted")
+		}
+		c.wantExact("n1", "events", 60)
+		c.nodes["n1"].options.replays.after = nil
+		if _, err := c.replayOn("n1", replayRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		c.wantExact("n1", "events", 70)
+		c.write("n1", "events", batch.Upsert, number(1005%3), number(1005), words("forged"), number(0), number(1005))
+		c.wantDifferences("n1", "events", "other row tenant=0, id=1005 at dead letters/0/5")
+		c.stopAll()
+	})
+}

@@ -15,6 +15,9 @@
 // Bad records must be in nyala.dead_letters, once and with their own bytes. What nyala.gaps names was never read, so it
 // explains no row; that Kafka still has such a record is a difference.
 //
+// A dead letter that was replayed is a record of its run: its row is the one that was claimed for it or, when that is carried out
+// and forgotten, the one that its connector makes of it today. Where neither is known the run's rows are not checkable.
+//
 // Only differences cost a second reading: the table is scanned once more for the keys, and Kafka is asked for the records, to
 // say which column of which record it is.
 //

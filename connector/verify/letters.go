@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"nyala/connector/api"
@@ -62,28 +61,16 @@ func (r *Run) readGaps(ctx context.Context) error {
 	})
 }
 
-// readLetters makes a digest of every dead letter of the table's connectors.
-func (r *Run) readLetters(ctx context.Context) error {
-	from := originOf(schema.DeadLetters(), "offset")
-	in, err := r.o.System(ctx, schema.DeadLettersTable)
-	return each(in, err, func(b *batch.Batch) error {
-		hashes := r.letters.hash(b, r.letters.columns)
-		for i := range b.Rows {
-			s, offset := from.of(b, i)
-			if !r.ours(s) {
-				continue
-			}
-			at, known := r.index[s]
-			if !known {
-				return fmt.Errorf("verify: nyala.dead_letters has a record of %s, which has no checkpoint", s)
-			}
-			d := digest{key: r.letters.letterKey(at, offset), row: hashes[i], offset: offset, kind: letterKind, source: at}
-			if err := r.buckets.add(&d); err != nil {
-				return err
-			}
-		}
+// addLetter takes a row of nyala.dead_letters.
+func (r *Run) addLetter(s offsets.Source, offset int64, hash uint64) error {
+	at, known := r.index[s]
+	if !known { // none of its records was ever read
+		r.differ(found{kind: api.ExtraLetter, source: -1})
+		r.result.DeadLetters++
 		return nil
-	})
+	}
+	d := digest{key: r.letters.letterKey(at, offset), row: hash, offset: offset, kind: letterKind, source: at}
+	return r.buckets.add(&d)
 }
 
 // addBad takes records that should be dead letters: rows of nyala.dead_letters as ingest makes them. Where open is set they may

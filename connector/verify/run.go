@@ -30,9 +30,11 @@ type Options struct {
 	Sources   []Source
 	// Connectors are those whose topics are read, with their settings.
 	Connectors []ingest.Options
+	// SettingsSince is when a connector's present settings came into force, microseconds since 1970; 0: they were always.
+	SettingsSince map[string]int64
 
 	Scan     func(ctx context.Context, tablet catalog.TabletID) (query.Stream, error) // all columns of a tablet, as of the snapshot
-	System   func(ctx context.Context, table string) (query.Stream, error)            // all columns of a system table, as of now
+	System   func(ctx context.Context, table string) (query.Stream, error)            // all columns of a system table, by primary key, as of now
 	Progress func(api.VerifyProgress)
 	Limit    int  // differences that are looked up and listed; the others are counted
 	Values   bool // list values, too
@@ -119,10 +121,17 @@ func Prepare(ctx context.Context, o Options) (*Run, error) {
 	inserts, deletes := false, false
 	for i := range r.sources {
 		s, e := &r.sources[i], &r.evidence[i]
+		if connector, ok := r.replayOf(s.Source.Source); ok {
+			s.unknown, s.topic = "", "dead letters"
+			*e = evidenceOf(r.readers[connector])
+			s.wanted.Next = s.NothingFrom
+		}
 		e.unknown = s.unknown != ""
 		e.lost = s.gone > 0
 		inserts, deletes = inserts || e.inserts, deletes || e.deletes
-		r.total += s.wanted.Next - s.wanted.First
+		if r.readers[s.Connector] != nil {
+			r.total += s.wanted.Next - s.wanted.First
+		}
 	}
 	r.buckets = newBuckets(&o, 2*r.total, !inserts || !deletes)
 	return r, nil
@@ -283,8 +292,7 @@ func (r *Run) addRows(b *batch.Batch, partition, bucket int) error {
 // checkPlaces looks whether rows are in the tablet where a reader of their key would look for them.
 func (r *Run) checkPlaces(b *batch.Batch, partition, bucket int) {
 	s, p := r.o.Table.Schema, &r.o.Table.Partitions[partition]
-	r.placing = slices.Grow(r.placing[:0], b.Rows)[:b.Rows]
-	batch.HashRows(s, b, 0, b.Rows, r.placing)
+	r.place(b)
 	for i := range b.Rows {
 		right := schema.BucketOf(r.placing[i], len(p.Tablets)) == bucket
 		if s.Range != nil {
@@ -331,8 +339,7 @@ func (r *Run) addRecords(s *source, at uint32, in *ingest.Reread) error {
 	b := &in.Rows
 	hashes := r.hash.hash(b, r.columns)
 	r.hash.encode(b)
-	r.placing = slices.Grow(r.placing[:0], b.Rows)[:b.Rows]
-	batch.HashRows(r.o.Table.Schema, b, 0, b.Rows, r.placing)
+	r.place(b)
 	var refused, dropped []int
 	for i := range b.Rows {
 		offset := in.Offsets[i]
@@ -397,6 +404,12 @@ const (
 	refusedPlace           // its range will never be made
 	droppedPlace           // its range was dropped, or is older than those that were
 )
+
+// place fills r.placing for the rows of b.
+func (r *Run) place(b *batch.Batch) {
+	r.placing = slices.Grow(r.placing[:0], b.Rows)[:b.Rows]
+	batch.HashRows(r.o.Table.Schema, b, 0, b.Rows, r.placing)
+}
 
 // placeOf finds the range that a row falls into.
 func (r *Run) placeOf(b *batch.Batch, row int) (*catalog.Partition, placement) {
