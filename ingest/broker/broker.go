@@ -25,7 +25,7 @@ type Broker struct {
 }
 
 // batchBytesMax lets a producer send batches as large as a real cluster is often configured for.
-const batchBytesMax = 20_000_000
+const batchBytesMax = 64 << 20
 
 // Start runs a cluster. Close it in the end.
 func Start(o Options) (*Broker, error) {

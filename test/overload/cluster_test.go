@@ -47,17 +47,16 @@ type world struct {
 	dir    string
 	broker *brokerProcess
 	nodes  []*nodeProcess
-	args   []string // of each node
 }
 
 type setting struct {
 	nodes, partitions, buckets int
 	memory                     string
-	args                       []string
+	args                       []string // of the last node
 }
 
 func newWorld(t *testing.T, s setting) *world {
-	w := &world{t: t, dir: t.TempDir(), args: s.args}
+	w := &world{t: t, dir: t.TempDir()}
 	if keep := os.Getenv("NYALA_OVERLOAD_DIR"); keep != "" {
 		w.dir = keep
 	}
@@ -78,7 +77,11 @@ func newWorld(t *testing.T, s setting) *world {
 		t.Fatal(err)
 	}
 	for i := range s.nodes {
-		n, err := startNode(w.dir, fmt.Sprintf("n%d", i+1), web[i], s.args...)
+		var args []string
+		if i == s.nodes-1 {
+			args = s.args
+		}
+		n, err := startNode(w.dir, fmt.Sprintf("n%d", i+1), web[i], args...)
 		if err != nil {
 			t.Fatal(err)
 		}
