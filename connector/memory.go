@@ -11,6 +11,7 @@ type division struct {
 	rows    int64 // store.Budget: rows in memory, keys of rows on disk, records on their way to be rows
 	records int64 // of rows: records that are fetched and undecided, of all connectors together
 	cache   int64 // newest entries of the log, which are those of rows as long as they are not in files
+	appends int   // entries that are read at a time for a follower that lags, of each group and follower
 }
 
 const (
@@ -18,6 +19,12 @@ const (
 
 	cacheMax   = 64 * mib  // more is only read again by followers that lag far behind
 	recordsMax = 256 * mib // more is only latency: it is what waits between Kafka and the tablets
+
+	// An entry has up to half a MiB of rows, and a node may lead dozens of groups with a follower that comes back: with 4 entries for
+	// each of them 64 groups need 256 MiB in the worst case, where entries are as large as that.
+	appendShare = 128 * mib
+	appendsMin  = 4
+	appendsMax  = 64
 )
 
 func divide(memory int64) division {
@@ -26,6 +33,7 @@ func divide(memory int64) division {
 		rows:    memory * 7 / 16,
 		records: min(memory/16, recordsMax),
 		cache:   min(memory/16, cacheMax),
+		appends: int(min(max(memory/appendShare, appendsMin), appendsMax)),
 	}
 }
 

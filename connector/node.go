@@ -195,7 +195,7 @@ func (n *Node) open() (err error) {
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
 		FS: o.FS, Dir: path.Join(n.self.Data, walDir), Used: used, PageCache: o.Config.Node.Durability == configs.PageCache,
 		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
-		SegmentBytes: o.Segment, CacheBytes: parts.cache, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
+		SegmentBytes: o.Segment, CacheBytes: parts.cache, AppendMax: parts.appends, Room: n.tablets.Budget().Await, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
 	})
 	if err != nil {
 		return errors.Join(n.refused(err), peers.Close())

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -172,7 +173,7 @@ func (g *Group) config() *raft.Config {
 	c.LocalID = g.log.self
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = t.Heartbeat, t.Heartbeat, t.Heartbeat
 	c.CommitTimeout = t.Commit
-	c.MaxAppendEntries = 64
+	c.MaxAppendEntries = cmp.Or(g.log.o.AppendMax, appendEntriesMax)
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false // the catalog stops a removed replica
 	c.TrailingLogs, c.SnapshotThreshold = math.MaxUint64, math.MaxUint64

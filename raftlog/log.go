@@ -53,7 +53,7 @@ type Log struct {
 	calls     chan struct{}
 	sending   chan struct{}
 	uncertain uncertain
-	counters  struct{ shifted, installed, sent, transfers atomic.Int64 }
+	counters  struct{ shifted, installed, sent, transfers, squeezed atomic.Int64 }
 	mu        struct {
 		sync.RWMutex // never held across I/O, a callback, or raft
 		groups       map[GroupID]*Group
@@ -302,12 +302,13 @@ type Stats struct {
 	Installed int64 // manifests that raft was given
 	Shifted   int64 // appends made to begin at the durable index
 	Transfers int64 // leaderships given up by the watchdog
+	Squeezed  int64 // times that entries of others were taken without room for them
 }
 
 // Stats returns the counters.
 func (l *Log) Stats() Stats {
 	s := Stats{WAL: l.wal.Stats(), Sent: l.counters.sent.Load(), Installed: l.counters.installed.Load(),
-		Shifted: l.counters.shifted.Load(), Transfers: l.counters.transfers.Load()}
+		Shifted: l.counters.shifted.Load(), Transfers: l.counters.transfers.Load(), Squeezed: l.counters.squeezed.Load()}
 	for _, g := range l.Groups() {
 		s.Groups++
 		if g.IsLeader() {

@@ -33,8 +33,13 @@ type Options struct {
 	// Requests answers the calls of other nodes. nil: none.
 	Requests func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error)
 
+	// Room waits until there is memory for more entries, or ctx is done. The entries of others wait for it, large ones and only for
+	// a while: what gives memory back may be in an entry behind them. nil: there always is.
+	Room func(ctx context.Context) error
+
 	SegmentBytes int64                                 // of the WAL; 0 means the WAL's default
 	CacheBytes   int64                                 // of entries kept in memory; 0 means the WAL's default
+	AppendMax    int                                   // entries that one append takes to a follower; those read for one that lags are in memory at once. 0 means 64
 	WriteTimeout time.Duration                         // of one WAL write and sync; 0 means the WAL's default
 	OnSync       func(took time.Duration, bytes int64) // told of each WAL write and its sync; must be quick. nil: nobody asks
 	Timings      Timings

@@ -99,6 +99,7 @@ func (t *transport) deliver(r *received) {
 	switch q := r.rpc.(type) {
 	case *raft.AppendEntriesRequest:
 		if !isHeartbeat(q) {
+			t.awaitRoom(q)
 			t.shiftAppend(q)
 		}
 		r.reply(encodeAnswer(t.pass(q, nil)))

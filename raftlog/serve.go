@@ -213,7 +213,7 @@ func (c *inbound) propose(m *message) error {
 		c.reply(m.id, encodeStatus(statusUnavailable, fmt.Sprintf("no group %d on node %s", id, c.log.o.Node)))
 		return nil
 	}
-	g.enqueue(&proposal{data: m.parts[0], done: func(result []byte, err error) {
+	p := &proposal{data: m.parts[0], done: func(result []byte, err error) {
 		switch {
 		case err == nil:
 			c.reply(m.id, append(encodeStatus(statusOK, ""), result...))
@@ -222,7 +222,15 @@ func (c *inbound) propose(m *message) error {
 		default:
 			c.reply(m.id, encodeStatus(statusUnavailable, err.Error()))
 		}
-	}})
+	}}
+	if l := c.log; l.hasRoom(len(p.data)) {
+		g.enqueue(p)
+	} else {
+		l.wg.Go(func() { // not here: heartbeats are behind it
+			l.awaitRoom(len(p.data), g.tr.closed)
+			g.enqueue(p)
+		})
+	}
 	return nil
 }
 

@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	inboxMax       = 64      // requests that wait for a group; a leader has at most pipelineDepth+1 of them
-	appendBytesMax = 8 << 20 // of one append message; MaxAppendEntries counts entries only
-	streamBytesMax = 256 << 20
+	inboxMax         = 64      // requests that wait for a group; a leader has at most pipelineDepth+1 of them
+	appendBytesMax   = 8 << 20 // of one append message; MaxAppendEntries counts entries only
+	appendEntriesMax = 64
+	streamBytesMax   = 256 << 20
 )
 
 var errGroupClosed = errors.New("raftlog: group is stopped")

@@ -65,6 +65,8 @@ type node struct {
 	alive       *atomic.Bool // of the instance
 	gone        bool         // removed for good
 	test        switches
+	room        func(ctx context.Context) error // nil: there always is
+	appendMax   int
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
@@ -171,6 +173,7 @@ func (n *node) tryUp(bootstrap []Member) error {
 		Requests: func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
 			return []byte(fmt.Sprintf("%s %d %s", from, method, body)), nil
 		},
+		Room: n.room, AppendMax: n.appendMax,
 		test: n.test,
 	}
 	l, err := Open(options)
