@@ -67,7 +67,12 @@ func (n *Node) local() api.Local {
 	if reason := n.notReady(); reason != "" {
 		out.Node.State, out.Node.Reason = api.StateStarting, reason
 	}
-	out.Node.MemoryUsed, out.Node.MemoryLimit = n.tablets.Budget().Used(), n.options.Config.Node.MemoryBytes
+	budget := n.tablets.Budget()
+	out.Node.MemoryUsed, out.Node.MemoryLimit = budget.Used(), budget.Limit()
+	if u := budget.Usage(); u.Crowded {
+		out.Node.Memory = fmt.Sprintf("the keys of its rows on disk take %d MiB of memory, node.memory of %d MiB leaves %d MiB for them: give it more, or add nodes",
+			u.Resident/mib, n.options.Config.Node.MemoryBytes/mib, budget.Limit()*3/4/mib)
+	}
 	n.mu.Lock()
 	replicas := make([]*replica, 0, len(n.mu.replicas))
 	for _, r := range n.mu.replicas {
@@ -160,6 +165,9 @@ func (n *Node) status(ctx context.Context) api.Status {
 		s.Nodes = append(s.Nodes, node)
 		if node.State != api.StateUp {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s is %s: %s", node.ID, node.State, node.Reason))
+		}
+		if node.Memory != "" {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s: %s", node.ID, node.Memory))
 		}
 	}
 	if view.Cluster.ID == "" {

@@ -30,6 +30,7 @@ type session struct {
 	gate      chan struct{} // holds one token: who has it may raise checkpoints and commit
 	room      chan struct{} // capacity 1: something was decided or given up
 	held      atomic.Int64  // bytes of records taken and undecided, of owners that are not stopped
+	full      atomic.Int64  // since when nothing is polled because of held, microseconds since 1970; 0: it is
 	fetch     *fetchSize
 
 	mu struct {
@@ -185,6 +186,8 @@ func (s *session) awaitRoom(ctx context.Context) {
 	if s.held.Load() <= limit {
 		return
 	}
+	s.full.Store(time.Now().UnixMicro())
+	defer s.full.Store(0)
 	look := time.NewTicker(standstill / 2)
 	defer look.Stop()
 	for ctx.Err() == nil && s.held.Load() > limit {

@@ -25,6 +25,12 @@ const (
 	Stopped        State = "STOPPED"
 )
 
+// PausedMemory begins the reason of a partition, and of a connector, that waits for memory. It is no error.
+const PausedMemory = "paused: memory"
+
+// throttledAfter is how long a wait for memory lasts before it is worth a word: shorter ones are how a busy node works.
+const throttledAfter = time.Second
+
 // ConnectorStatus is what Status returns: this node's share of the connector.
 type ConnectorStatus struct {
 	Name       string
@@ -54,7 +60,7 @@ type PartitionStatus struct {
 	LagRecords    int64
 	LagSeconds    float64
 	QueuedBytes   int64 // of records taken and undecided
-	Throttled     bool  // paused because of them
+	Throttled     bool  // it is not read, or not decoded, because memory is short; Reason begins with PausedMemory
 }
 
 // Counters rise for as long as the connector lives.
@@ -120,17 +126,23 @@ func (c *Connector) Status() ConnectorStatus {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	var stopped *PartitionStatus // the first one
-	others := 0
+	others, throttled := 0, 0
 	for i := range st.Partitions {
 		p := &st.Partitions[i]
 		st.LagRecords += p.LagRecords
 		st.LagSeconds = max(st.LagSeconds, p.LagSeconds)
+		if p.Throttled {
+			throttled++
+		}
 		if p.State == Running {
 			continue
 		}
 		if others++; stopped == nil {
 			stopped, others = p, 0
 		}
+	}
+	if throttled > 0 && st.Reason == "" {
+		st.Reason = fmt.Sprintf("%s: %d of %d partitions wait for it", PausedMemory, throttled, len(st.Partitions))
 	}
 	switch {
 	case closed:
@@ -157,7 +169,10 @@ func (o *owner) status(now time.Time) PartitionStatus {
 		Topic: o.topic, TopicID: o.source.Topic, Partition: o.source.Partition,
 		State: o.mu.state, Reason: o.mu.reason, Start: o.start, Position: o.mu.position,
 		Watermark: o.mu.tracker.Low(), Checkpoint: o.mu.checkpoint, Committed: o.mu.committed,
-		HighWatermark: o.mu.high, QueuedBytes: o.mu.queued, Throttled: o.mu.paused,
+		HighWatermark: o.mu.high, QueuedBytes: o.mu.queued,
+	}
+	if why := o.throttledLocked(now); why != "" {
+		p.Throttled, p.Reason = true, cmp.Or(p.Reason, PausedMemory+": "+why)
 	}
 	if p.HighWatermark > p.Watermark {
 		p.LagRecords = p.HighWatermark - p.Watermark
@@ -166,4 +181,20 @@ func (o *owner) status(now time.Time) PartitionStatus {
 		}
 	}
 	return p
+}
+
+// throttledLocked is what the partition waits for when memory is short, empty when it does not.
+func (o *owner) throttledLocked(now time.Time) string {
+	full := o.session.full.Load()
+	switch {
+	case o.mu.state != Running:
+		return ""
+	case !o.mu.waiting.IsZero() && now.Sub(o.mu.waiting) >= throttledAfter:
+		return "node.memory is in use, rows are being written to files"
+	case o.mu.paused:
+		return fmt.Sprintf("%d bytes of its records wait for their tablets", o.mu.queued)
+	case full > 0 && now.Sub(time.UnixMicro(full)) >= throttledAfter:
+		return "records of all partitions wait for their tablets"
+	}
+	return ""
 }

@@ -35,6 +35,9 @@ const (
 	ConnectorFailed     = "failed"
 )
 
+// PausedMemory begins the reason of a partition or a connector that waits for memory, which is no fault of it.
+const PausedMemory = "paused: memory"
+
 // ConnectorStates are the states a connector can have on a node, from best to worst.
 var ConnectorStates = []string{ConnectorUnassigned, ConnectorPaused, ConnectorRunning, ConnectorStarting, ConnectorFailed}
 
@@ -46,6 +49,7 @@ type Node struct {
 	HTTP        string `json:"http"`
 	Peer        string `json:"peer"`
 	Rack        string `json:"rack,omitempty"`
+	Memory      string `json:"memory,omitempty"` // what is wrong with its memory
 	MemoryUsed  int64  `json:"memory_used_bytes"`
 	MemoryLimit int64  `json:"memory_limit_bytes"`
 	Leaders     int    `json:"leaders"`

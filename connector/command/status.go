@@ -143,7 +143,7 @@ func (p *page) stuck(connectors []api.Connector) {
 	lines := 0
 	for _, c := range connectors {
 		for _, k := range c.Partitions {
-			if k.Reason == "" {
+			if k.Reason == "" || strings.HasPrefix(k.Reason, api.PausedMemory) { // the connector's line says that
 				continue
 			}
 			if lines++; lines <= linesMax {
