@@ -67,6 +67,9 @@ func (n *Node) local() api.Local {
 	if reason := n.notReady(); reason != "" {
 		out.Node.State, out.Node.Reason = api.StateStarting, reason
 	}
+	if n.raft.Slow() && out.Node.Reason == "" {
+		out.Node.Reason = "the disk of its log is slow: it leads nothing until writes take less than a second again"
+	}
 	budget := n.tablets.Budget()
 	out.Node.MemoryUsed, out.Node.MemoryLimit = budget.Used(), budget.Limit()
 	if u := budget.Usage(); u.Crowded {
@@ -165,6 +168,8 @@ func (n *Node) status(ctx context.Context) api.Status {
 		s.Nodes = append(s.Nodes, node)
 		if node.State != api.StateUp {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s is %s: %s", node.ID, node.State, node.Reason))
+		} else if node.Reason != "" {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s: %s", node.ID, node.Reason))
 		}
 		if node.Memory != "" {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("node %s: %s", node.ID, node.Memory))

@@ -32,6 +32,7 @@
 //
 //	Log.accept      one             accepts connections
 //	Log.keep        one             cuts logs, watches over followers
+//	Log.giveAll     one             gives leadership away while the disk is slow
 //	Log.serve       one, and a writer, for each inbound connection; it decodes and hands on, never waiting
 //	                for what serves the request
 //	Log.call        one for each call that another node makes, at most 256
@@ -88,7 +89,7 @@
 //	 6    install: group, term, index, term u64, members string, members' index u64             the manifest stream
 //	 7    propose: group u64                                                                    the entry
 //	 8    call: method u8, time limit u64 ns                                                    the body
-//	 9    ping, answered by the same                                                            -
+//	 9    ping; its answer is the same, with a byte 1 while the disk of the node is slow        -
 //	10    fetch (file connections): group u64, offset u64, name string                          -
 //	11    end of the file; a payload is the text of an error                                    -
 //	16    answer: status u8 (0 fine, 1 error, 2 nothing was done, 3 unknown), a text unless 0,

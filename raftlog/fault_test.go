@@ -259,3 +259,49 @@ func TestManyGroups(t *testing.T) {
 		w.finish()
 	})
 }
+
+// TestSlowDisk: long before the deadline of the log a leader whose disk hangs gives its place away, answers what waits, and has
+// none back until its writes are fast.
+func TestSlowDisk(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.patience = 20 * time.Second
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		w.writes(5)
+		free := make(chan struct{})
+		remove := l.faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.wal", Hang: free})
+		begin := time.Now()
+		answer := make(chan error, 1)
+		w.wg.Go(func() { answer <- w.write(l, time.Minute) })
+		other := w.otherLeader(l)
+		if took := time.Since(begin); took > 1500*ms {
+			t.Errorf("a new leader after %v", took)
+		}
+		if err := w.write(other, time.Second); err != nil {
+			t.Error(err)
+		}
+		if err := <-answer; !errors.Is(err, ErrUnknown) || time.Since(begin) > 3*time.Second {
+			t.Errorf("what the hung leader had taken: %v after %v", err, time.Since(begin))
+		}
+		if l.group().IsLeader() || !l.log.Slow() {
+			t.Error("the node with the hung disk leads, or is not slow")
+		}
+		if err := w.write(l, time.Second); err != nil { // forwarded, though raft here still waits in its write
+			t.Errorf("a write on the node with the hung disk: %v", err)
+		}
+		time.Sleep(3 * time.Second) // until others know by its answers to pings
+		if err := other.group().TransferLeadership(t.Context(), l.name); !errors.Is(err, ErrLagging) {
+			t.Errorf("leadership back to a slow disk: %v", err)
+		}
+		remove()
+		close(free)
+		if !w.until(30*time.Second, func() bool {
+			return !l.log.Slow() && w.waitLeader().group().TransferLeadership(t.Context(), l.name) == nil
+		}) {
+			t.Errorf("a disk that is fast again does not lead: slow %t, %s", l.log.Slow(), w.describe())
+		}
+		w.writes(5)
+		w.finish()
+	})
+}

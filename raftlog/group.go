@@ -114,20 +114,25 @@ type Group struct {
 	stopping  chan struct{}
 	stopped   chan struct{}
 	wg        sync.WaitGroup
-	cut       atomic.Bool // the housekeeper is to cut the log
-	handing   atomic.Bool // leadership is being handed over: nothing new is proposed
-	watch     watch       // only the housekeeper uses it
+	cut       atomic.Bool          // the housekeeper is to cut the log
+	gave      atomic.Pointer[gift] // the last leadership that was given away
+	offered   atomic.Pointer[gift] // the last attempt to give the leadership away
+	given     atomic.Pointer[gift] // the leadership that raft here does not know to be given away
+	handing   atomic.Bool          // leadership is being handed over: nothing new is proposed
+	watch     watch                // only the housekeeper uses it
 	mu        struct {
 		sync.Mutex
 		running  bool // start has come to its end
 		stopping bool
-		err      error // why it stopped by itself
+		err      error              // why it stopped by itself
+		open     map[*proposal]bool // that wait for an answer
 	}
 }
 
 func newGroup(l *Log, id GroupID, sm StateMachine) *Group {
 	g := &Group{log: l, id: id, sm: sm, proposals: make(chan *proposal, proposalsMax), futures: make(chan *proposal, proposalsMax),
 		stopping: make(chan struct{}), stopped: make(chan struct{})}
+	g.mu.open = map[*proposal]bool{}
 	g.store = newLogStore(g, l.wal.Group(uint64(id)))
 	g.snaps = newSnapshotStore(g)
 	g.machine = &machine{g: g}
@@ -245,6 +250,9 @@ func (g *Group) Leader() (node string, known bool) {
 	if r == nil {
 		return "", false
 	}
+	if gift := g.givenTo(); gift != nil {
+		return gift.to.Node, true
+	}
 	_, id := r.LeaderWithID()
 	node, _ = splitServerID(id)
 	return node, id != ""
@@ -253,7 +261,7 @@ func (g *Group) Leader() (node string, known bool) {
 // IsLeader reports whether this replica thinks that it leads. Another may already have been elected.
 func (g *Group) IsLeader() bool {
 	r := g.running()
-	return r != nil && r.State() == raft.Leader
+	return r != nil && r.State() == raft.Leader && g.givenTo() == nil
 }
 
 // Applied returns the index of the last entry that the state machine has seen here.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -52,6 +53,8 @@ type Log struct {
 	inbounds  chan struct{} // semaphores
 	calls     chan struct{}
 	sending   chan struct{}
+	stuck     chan struct{} // capacity 1: the disk became slow
+	slowness  slowness
 	uncertain uncertain
 	counters  struct{ shifted, installed, sent, transfers, squeezed atomic.Int64 }
 	mu        struct {
@@ -70,13 +73,16 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	o.Timings = o.Timings.withDefaults()
-	l := &Log{o: o, self: serverID(o.Node, o.Incarnation), logger: o.Logger, done: make(chan struct{}), nudge: make(chan struct{}, 1),
+	if o.SlowWrite == 0 {
+		o.SlowWrite = time.Second
+	}
+	l := &Log{o: o, self: serverID(o.Node, o.Incarnation), logger: o.Logger, done: make(chan struct{}), nudge: make(chan struct{}, 1), stuck: make(chan struct{}, 1),
 		inbounds: make(chan struct{}, inboundMax), calls: make(chan struct{}, callsMax), sending: make(chan struct{}, filesMax)}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
 	l.mu.groups, l.mu.starting, l.mu.peers = map[GroupID]*Group{}, map[GroupID]bool{}, map[string]*peer{}
-	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache, OnSync: o.OnSync, Reached: o.walReached()})
+	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache, OnSync: l.wrote, SlowWrite: o.SlowWrite, OnSlow: l.hangs, Reached: o.walReached()})
 	if err != nil {
 		return nil, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
 	}
@@ -89,6 +95,7 @@ func Open(o Options) (*Log, error) {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wg.Go(l.accept)
 	l.wg.Go(l.keep)
+	l.wg.Go(func() { l.giveAll(l.ctx) })
 	return l, nil
 }
 

@@ -93,6 +93,9 @@ func (g *Group) near(id raft.ServerID, lagMax uint64) error {
 	}
 	t := g.log.o.Timings
 	p, last := g.tr.progressOf(id, r.CurrentTerm()), r.LastIndex()
+	if node, _ := splitServerID(id); g.log.peerSlow(node) {
+		return fmt.Errorf("raftlog: group %d: the disk of %s is slow: %w", g.id, node, ErrLagging)
+	}
 	if quiet := time.Since(p.appended); p.appended.IsZero() || p.installing > 0 || quiet > 4*t.Heartbeat+2*t.Commit {
 		return fmt.Errorf("raftlog: group %d: %s accepts no entries: %w", g.id, id, ErrLagging)
 	}

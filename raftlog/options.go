@@ -40,6 +40,7 @@ type Options struct {
 	SegmentBytes int64                                 // of the WAL; 0 means the WAL's default
 	CacheBytes   int64                                 // of entries kept in memory; 0 means the WAL's default
 	AppendMax    int                                   // entries that one append takes to a follower; those read for one that lags are in memory at once. 0 means 64
+	SlowWrite    time.Duration                         // a write that takes so long costs this node what it leads; 0 means 1s
 	WriteTimeout time.Duration                         // of one WAL write and sync; 0 means the WAL's default
 	OnSync       func(took time.Duration, bytes int64) // told of each WAL write and its sync; must be quick. nil: nobody asks
 	Timings      Timings

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -35,6 +36,7 @@ type peer struct {
 	node  string
 	wake  chan struct{} // capacity 1: a request came while there was no connection
 	beats chan struct{} // capacity 1: the first heartbeat of a tick came
+	slow  atomic.Bool   // it said that its disk is slow
 	mu    struct {
 		sync.Mutex
 		link        *link // nil: not connected and not dialling
@@ -364,6 +366,7 @@ func (p *peer) read(conn net.Conn) error {
 		}
 		switch m.kind {
 		case kindPing:
+			p.slow.Store(len(m.meta) == 1 && m.meta[0] == 1)
 		case kindReply:
 			p.answer(m.id, m)
 		case kindBeatReply:

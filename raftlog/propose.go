@@ -25,7 +25,7 @@ type proposal struct {
 	data   []byte
 	state  atomic.Int32
 	future raft.ApplyFuture
-	done   func(result []byte, err error) // called once, must not block
+	done   func(result []byte, err error) // called once, must not block: see Group.finish
 }
 
 const (
@@ -47,10 +47,16 @@ func (g *Group) Propose(ctx context.Context, data []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, err)
 	}
+	if gift := g.givenTo(); gift != nil {
+		return g.forward(ctx, gift.to.Node, data)
+	}
 	if g.IsLeader() {
 		return g.proposeHere(ctx, data)
 	}
 	node, known := g.Leader()
+	if !known {
+		node, known = g.likelyLeader()
+	}
 	if !known || node == g.log.o.Node {
 		return nil, fmt.Errorf("raftlog: group %d: no leader is known: %w", g.id, ErrUnavailable)
 	}
@@ -70,6 +76,9 @@ func (g *Group) proposeHere(ctx context.Context, data []byte) ([]byte, error) {
 		return o.result, o.err
 	case <-ctx.Done():
 	}
+	g.mu.Lock()
+	delete(g.mu.open, p)
+	g.mu.Unlock()
 	if p.state.CompareAndSwap(proposalWaits, proposalWithdrawn) {
 		return nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, ctx.Err())
 	}
@@ -79,21 +88,36 @@ func (g *Group) proposeHere(ctx context.Context, data []byte) ([]byte, error) {
 
 // enqueue hands a proposal to the proposer, without blocking.
 func (g *Group) enqueue(p *proposal) {
+	given := g.givenTo() != nil
 	g.mu.Lock()
 	stopping, full := g.mu.stopping, false
-	if !stopping {
+	if !stopping && !given {
 		select {
 		case g.proposals <- p:
+			g.mu.open[p] = true
 		default:
 			full = true
 		}
 	}
 	g.mu.Unlock()
 	switch {
+	case given:
+		p.done(nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, errSlow))
 	case stopping:
 		p.done(nil, fmt.Errorf("raftlog: group %d: %w", g.id, ErrStopped))
 	case full:
 		p.done(nil, fmt.Errorf("raftlog: group %d: %d proposals wait: %w", g.id, proposalsMax, ErrUnavailable))
+	}
+}
+
+// finish answers a proposal that was enqueued, unless it has been answered.
+func (g *Group) finish(p *proposal, result []byte, err error) {
+	g.mu.Lock()
+	open := g.mu.open[p]
+	delete(g.mu.open, p)
+	g.mu.Unlock()
+	if open {
+		p.done(result, err)
 	}
 }
 
@@ -108,7 +132,7 @@ func (g *Group) propose() {
 			for {
 				select {
 				case p := <-g.proposals:
-					p.done(nil, fmt.Errorf("raftlog: group %d: %w", g.id, ErrStopped))
+					g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w", g.id, ErrStopped))
 				default:
 					return
 				}
@@ -123,11 +147,11 @@ func (g *Group) proposeOne(p *proposal) {
 	}
 	r := g.running()
 	if r.State() != raft.Leader {
-		p.done(nil, fmt.Errorf("raftlog: group %d: not the leader: %w", g.id, ErrUnavailable))
+		g.finish(p, nil, fmt.Errorf("raftlog: group %d: not the leader: %w", g.id, ErrUnavailable))
 		return
 	}
 	if g.handing.Load() {
-		p.done(nil, fmt.Errorf("raftlog: group %d: leadership is being handed over: %w", g.id, ErrUnavailable))
+		g.finish(p, nil, fmt.Errorf("raftlog: group %d: leadership is being handed over: %w", g.id, ErrUnavailable))
 		return
 	}
 	if g.log.uncertain.has(p.data) {
@@ -146,12 +170,12 @@ func (g *Group) complete() {
 		switch {
 		case err == nil:
 			result, _ := p.future.Response().([]byte)
-			p.done(result, nil)
+			g.finish(p, result, nil)
 		case errors.Is(err, raft.ErrNotLeader):
-			p.done(nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, err))
+			g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, err))
 		default:
 			g.log.uncertain.add(p.data)
-			p.done(nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnknown, err))
+			g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnknown, err))
 		}
 	}
 }

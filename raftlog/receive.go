@@ -31,6 +31,14 @@ func (t *transport) receive(r *received) {
 		return
 	default:
 	}
+	if _, stand := r.rpc.(*raft.TimeoutNowRequest); stand {
+		t.accept(r)
+		return
+	}
+	t.queue(r)
+}
+
+func (t *transport) queue(r *received) {
 	select {
 	case t.inbox <- r:
 	default:

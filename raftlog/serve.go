@@ -136,6 +136,9 @@ func (c *inbound) put(m *message) {
 func (c *inbound) dispatch(m *message) error {
 	switch m.kind {
 	case kindPing:
+		if c.log.Slow() {
+			m.meta = []byte{1}
+		}
 		c.put(m)
 		return nil
 	case kindHeartbeats:

@@ -200,10 +200,16 @@ func (t *transport) sendHeartbeat(id raft.ServerID, q *raft.AppendEntriesRequest
 }
 
 func (t *transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := t.mayStand(); err != nil && !q.LeadershipTransfer {
+		return err
+	}
 	return t.call(id, encodeVote(t.group.id, q), true, 2*t.log.o.Timings.Heartbeat, resp)
 }
 
 func (t *transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.mayStand(); err != nil {
+		return err
+	}
 	return t.call(id, encodePreVote(t.group.id, q), true, 2*t.log.o.Timings.Heartbeat, resp)
 }
 

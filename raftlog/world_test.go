@@ -34,17 +34,18 @@ func simTimings() Timings {
 
 // world is a simulated cluster with one group, or more.
 type world struct {
-	t       testing.TB
-	net     *simnet.Network
-	truth   *truth
-	timings Timings
-	test    switches
-	groups  []GroupID
-	nodes   []*node
-	start   time.Time
-	serial  atomic.Int64
-	wg      sync.WaitGroup // of instances that are being closed
-	mu      struct {
+	t        testing.TB
+	net      *simnet.Network
+	truth    *truth
+	timings  Timings
+	test     switches
+	groups   []GroupID
+	patience time.Duration // of the log with its disk
+	nodes    []*node
+	start    time.Time
+	serial   atomic.Int64
+	wg       sync.WaitGroup // of instances that are being closed
+	mu       struct {
 		sync.Mutex
 		rng *rand.Rand
 	}
@@ -70,7 +71,7 @@ type node struct {
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
-	w := &world{t: t, net: simnet.New(seed), truth: newTruth(), timings: simTimings(), groups: []GroupID{7}, start: time.Now()}
+	w := &world{t: t, net: simnet.New(seed), truth: newTruth(), timings: simTimings(), patience: time.Second, groups: []GroupID{7}, start: time.Now()}
 	w.mu.rng = rand.New(rand.NewPCG(seed, 1))
 	w.net.SetLatency(100*time.Microsecond, 2*ms)
 	t.Cleanup(w.closeAll) // inside the bubble, also when the test gave up
@@ -160,7 +161,7 @@ func (n *node) tryUp(bootstrap []Member) error {
 			return n.host.Dial(ctx, addr)
 		},
 		Address:      func(node string) string { return node },
-		SegmentBytes: 64 << 10, CacheBytes: 32 << 10, WriteTimeout: time.Second,
+		SegmentBytes: 64 << 10, CacheBytes: 32 << 10, WriteTimeout: n.w.patience,
 		Timings: n.w.timings,
 		Logger:  slog.New(slog.NewTextHandler(&traceWriter{n.w}, &slog.HandlerOptions{Level: level})).With("node", n.name),
 		Files: func(group GroupID, name string, off int64) (io.ReadCloser, error) {

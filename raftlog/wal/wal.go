@@ -47,6 +47,8 @@ type Options struct {
 	WriteTimeout  time.Duration                         // a write and its sync may take so long; 0 means 1s, negative for ever
 	PageCache     bool                                  // never sync: a power cut loses acknowledged entries, a killed process does not
 	OnSync        func(took time.Duration, bytes int64) // told of each write and its sync, by the writer; it must be quick
+	SlowWrite     time.Duration                         // OnSlow is told of a write that is under way for so long; 0 means never
+	OnSlow        func()                                // must be quick, and may be called once more when the write has just ended
 	Reached       func(Point)                           // told of each step; only tests set it
 	Salt          func() uint64                         // makes the salt of a segment's life; nil means random
 }

@@ -242,10 +242,16 @@ func (w *WAL) writeDrain() {
 			w.poison(fmt.Errorf("wal: write in %s: longer than %v: %w", w.dir, w.opts.WriteTimeout, ErrDeadline))
 		})
 	}
+	var slow *deadline
+	if w.opts.SlowWrite > 0 && w.opts.OnSlow != nil {
+		slow = newDeadline(w.opts.SlowWrite, w.opts.OnSlow)
+	}
 	start := time.Now()
 	n, err := w.store()
-	if limit != nil {
-		limit.stop()
+	for _, d := range []*deadline{limit, slow} {
+		if d != nil {
+			d.stop()
+		}
 	}
 	if err != nil {
 		w.poison(err)

@@ -1,0 +1,220 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A leader whose disk hangs is the worst place for a group: raft's main loop waits in the write, so it neither commits nor steps
+// down, while its heartbeats go on and keep everybody from electing another. Long before the log's deadline ends such a node it
+// therefore gives its groups away: it tells the best follower to stand for election, which raft allows at any time and which
+// needs nothing from the disk here, and answers its callers that the fate of what they proposed is unknown. Raft itself notices when
+// the write returns. Until writes are fast again the node stands for no election and nobody hands leadership to it.
+
+const (
+	slowMemory   = 10 * time.Second // a disk is slow for so long after its last slow write
+	slowPatience = 10 * time.Second // without any leader for so long a node with a slow disk stands, too: all may be slow
+	giveUpAgain  = time.Second      // before another follower is asked
+)
+
+var errSlow = errors.New("raftlog: the disk of this node is slow")
+
+// slowness is what is known of this node's disk.
+type slowness struct {
+	sync.Mutex
+	hung  bool // a write is under way that takes too long
+	until time.Time
+}
+
+// wrote is told of each write of the WAL.
+func (l *Log) wrote(took time.Duration, bytes int64) {
+	l.slowness.Lock()
+	l.slowness.hung = false
+	if took >= l.o.SlowWrite {
+		l.slowness.until = time.Now().Add(slowMemory)
+	}
+	l.slowness.Unlock()
+	if l.o.OnSync != nil {
+		l.o.OnSync(took, bytes)
+	}
+}
+
+// hangs is told of a write of the WAL that is under way for SlowWrite.
+func (l *Log) hangs() {
+	l.slowness.Lock()
+	l.slowness.hung = true
+	l.slowness.until = time.Now().Add(slowMemory)
+	l.slowness.Unlock()
+	select {
+	case l.stuck <- struct{}{}:
+	default:
+	}
+}
+
+// Slow tells whether this node's disk is too slow to lead.
+func (l *Log) Slow() bool {
+	l.slowness.Lock()
+	defer l.slowness.Unlock()
+	return l.slowness.hung || time.Now().Before(l.slowness.until)
+}
+
+// gift is a leadership that was given away without raft's knowledge.
+type gift struct {
+	term uint64
+	to   Member
+	at   time.Time
+}
+
+// givenTo says whom this group's leadership was given to, if raft here still believes in it. It counts for as long as the
+// disk is slow: if nobody took the gift, the leader goes on.
+func (g *Group) givenTo() *gift {
+	p := g.given.Load()
+	if p == nil {
+		return nil
+	}
+	if r := g.running(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != p.term || !g.log.Slow() {
+		g.given.CompareAndSwap(p, nil)
+		return nil
+	}
+	return p
+}
+
+// likelyLeader guesses who leads while raft here does not know: its main loop may be in one slow write after the other.
+func (g *Group) likelyLeader() (node string, known bool) {
+	if p := g.gave.Load(); p != nil && time.Since(p.at) < 3*slowMemory {
+		return p.to.Node, true
+	}
+	return "", false
+}
+
+// giveAway is called while the disk is slow: it has another member stand for election if this one leads.
+func (g *Group) giveAway(now time.Time) {
+	r := g.running()
+	if r == nil || r.State() != raft.Leader {
+		return
+	}
+	term := r.CurrentTerm()
+	before := g.offered.Load()
+	if before != nil && before.term == term && now.Sub(before.at) < giveUpAgain {
+		return
+	}
+	var best Member
+	var bestMatch uint64
+	for _, m := range g.Members() {
+		p := g.tr.progressOf(m.id(), term)
+		if m.id() == g.log.self || !m.Voter || now.Sub(later(p.beaten, p.appended)) > 2*g.log.o.Timings.Heartbeat || g.log.peerSlow(m.Node) {
+			continue
+		}
+		again := before != nil && before.term == term && before.to == m
+		if best.Node == "" || p.match > bestMatch || p.match == bestMatch && !again {
+			best, bestMatch = m, p.match
+		}
+	}
+	if best.Node == "" {
+		g.log.logger.Warn("disk is slow, and no other voter can lead", "group", g.id)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.stopping {
+		return
+	}
+	offer := &gift{term, best, now}
+	g.offered.Store(offer)
+	g.wg.Go(func() {
+		if err := g.tr.TimeoutNow(best.id(), raft.ServerAddress(best.id()), nil, &raft.TimeoutNowResponse{}); err != nil {
+			g.log.logger.Warn("disk is slow, but leadership was not taken", "group", g.id, "by", best.Node, "err", err)
+			return
+		}
+		g.log.logger.Warn("disk is slow, leadership is given away", "group", g.id, "to", best.Node)
+		g.log.counters.transfers.Add(1)
+		g.given.Store(offer)
+		g.gave.Store(offer)
+		g.abandon()
+	})
+}
+
+// accept is asked before this node stands for election because a leader wants it to: it tries the disk, which an election needs
+// at once. If all disks are slow, whoever leads had better go on.
+func (t *transport) accept(r *received) {
+	t.group.mu.Lock()
+	defer t.group.mu.Unlock()
+	if t.group.mu.stopping {
+		r.fail(statusUnavailable, errGroupClosed.Error())
+		return
+	}
+	t.group.wg.Go(func() {
+		begin := time.Now()
+		err := t.log.wal.Group(ownerGroup).Set(ownerKey, []byte(t.log.self))
+		if err == nil && (t.log.Slow() || time.Since(begin) > t.log.o.Timings.Heartbeat) {
+			err = errSlow
+		}
+		if err != nil {
+			r.fail(statusUnavailable, err.Error())
+			return
+		}
+		t.queue(r)
+	})
+}
+
+// abandon answers all proposals of the group: raft does not, as long as its main loop waits for the disk.
+func (g *Group) abandon() {
+	g.mu.Lock()
+	var all []*proposal
+	for p := range g.mu.open {
+		all = append(all, p)
+	}
+	g.mu.Unlock()
+	for _, p := range all {
+		if p.state.CompareAndSwap(proposalWaits, proposalWithdrawn) {
+			g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, errSlow))
+			continue
+		}
+		g.log.uncertain.add(p.data)
+		g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnknown, errSlow))
+	}
+}
+
+// mayStand refuses to stand for election with a slow disk, unless nobody has led for long.
+func (t *transport) mayStand() error {
+	r := t.group.running()
+	if r == nil || !t.log.Slow() || time.Since(r.LastContact()) > slowPatience {
+		return nil
+	}
+	return errSlow
+}
+
+// peerSlow tells whether another node said that its disk is slow.
+func (l *Log) peerSlow(node string) bool {
+	l.mu.RLock()
+	p := l.mu.peers[node]
+	l.mu.RUnlock()
+	return p != nil && p.slow.Load()
+}
+
+// giveAll gives away what this node leads, again and again while its disk is slow.
+func (l *Log) giveAll(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-l.stuck:
+		case <-ctx.Done():
+			return
+		}
+		for l.Slow() && ctx.Err() == nil {
+			for _, g := range l.Groups() {
+				g.giveAway(time.Now())
+			}
+			timer := time.NewTimer(giveUpAgain / 2)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			timer.Stop()
+		}
+	}
+}
