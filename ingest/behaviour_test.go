@@ -3,13 +3,17 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"nyala/offsets"
 	"nyala/store/batch"
@@ -130,19 +134,90 @@ func (w *world) checkLetterTopic() {
 	seen := map[string]bool{}
 	for len(seen) < 3 {
 		c.PollFetches(context.Background()).EachRecord(func(r *kgo.Record) {
-			h := map[string]string{}
-			for _, x := range r.Headers {
-				h[x.Key] = string(x.Value)
-			}
-			if h["__connect.errors.topic"] != "app" || h["__connect.errors.connector.name"] != "app" || h["__connect.errors.exception.message"] == "" {
-				w.t.Errorf("headers: %v", h)
-			}
-			seen[h["__connect.errors.offset"]] = true
+			w.checkLetterRecord(r)
+			seen[headerOf(r, "__connect.errors.offset")] = true
 		})
 	}
 	if !seen["3"] || !seen["7"] || !seen["11"] {
 		w.t.Errorf("offsets in the dead letter topic: %v", seen)
 	}
+}
+
+// checkLetterRecord wants what Kafka Connect's DeadLetterQueueReporter writes: these headers and no other, their values text, behind
+// the record's own; key, value and timestamp as they were.
+func (w *world) checkLetterRecord(r *kgo.Record) {
+	w.t.Helper()
+	want := map[string]string{
+		"topic": "app", "partition": "0", "offset": headerOf(r, "__connect.errors.offset"), "connector.name": "app", "task.id": "0",
+		"stage": "VALUE_CONVERTER", "class.name": "nyala.decode", "exception.class.name": "nyala.BadRecord", "exception.stacktrace": "",
+	}
+	for _, h := range r.Headers {
+		name, ours := strings.CutPrefix(h.Key, "__connect.errors.")
+		if v, known := want[name]; ours && known && v != string(h.Value) || ours && !known && name != "exception.message" {
+			w.t.Errorf("header %s: got %q, want %q", h.Key, h.Value, v)
+		}
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		w.t.Errorf("headers that are missing: %v", want)
+	}
+	switch offset := headerOf(r, "__connect.errors.offset"); {
+	case offset == "7" && r.Value != nil, offset == "3" && string(r.Value) != "garbage":
+		w.t.Errorf("value of %s: %q", offset, r.Value)
+	case offset == "11" && (string(r.Key) != "\xff" || r.Headers[0].Key != "h" || string(r.Headers[0].Value) != "v"):
+		w.t.Errorf("record 11: %+v", r)
+	}
+	if m := headerOf(r, "__connect.errors.exception.message"); !strings.Contains(m, ": got ") {
+		w.t.Errorf("message: %q", m)
+	}
+}
+
+func headerOf(r *kgo.Record, name string) string {
+	for _, h := range r.Headers {
+		if h.Key == name {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// TestLetterTopicBroken has a dead letter topic that takes nothing: the status says so, the letter is not lost, and once the
+// topic takes it the partition goes on. A record that is too large for the topic goes there bare.
+func TestLetterTopicBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 1, "letters": 1}, kfake.BrokerConfigs(map[string]string{"message.max.bytes": fmt.Sprint(2 << 20)}))
+		if _, err := kadm.NewClient(w.admin).AlterTopicConfigs(context.Background(), []kadm.AlterConfig{{Name: "max.message.bytes", Value: kadm.StringPtr("100000")}}, "letters"); err != nil {
+			t.Fatal(err)
+		}
+		w.produceRecords(&kgo.Record{Topic: "app", Value: event(0, 0)}, &kgo.Record{Topic: "app", Value: []byte("garbage")}, &kgo.Record{Topic: "app", Value: event(0, 2)})
+		fault := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Topic: "letters", Count: -1})
+		n := w.connector(func(o *Options) { o.DeadLetterTopic = "letters" })
+		w.await("a reason", func() bool { return strings.HasPrefix(n.Status().Reason, "dead letter topic letters: INVALID_RECORD") })
+		if at := w.checkpoint(0); at > 1 {
+			t.Errorf("the checkpoint is at %d, and the letter is not in its topic", at)
+		}
+		fault.Remove()
+		w.checkpointed(map[int32]int64{0: 3})
+		noise := make([]byte, 500_000) // does not compress
+		for i := range noise {
+			noise[i] = byte(rand.Uint32())
+		}
+		w.produceRecords(&kgo.Record{Topic: "app", Key: []byte("k"), Value: noise}, &kgo.Record{Topic: "app", Value: event(0, 4)})
+		w.checkpointed(map[int32]int64{0: 5})
+		w.exactlyOnce(map[int32][]int{0: {0, -1, 2, -1, 4}})
+		c, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.Dialer(w.net.DialContext), kgo.ConsumeTopics("letters"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for at := ""; at != "3"; {
+			c.PollFetches(context.Background()).EachRecord(func(r *kgo.Record) {
+				if at = headerOf(r, "__connect.errors.offset"); at == "3" && (r.Key != nil || r.Value != nil || headerOf(r, "nyala.left_out.bytes") == "") {
+					t.Errorf("a record that is too large for the topic: %+v", r.Headers)
+				}
+			})
+		}
+	})
 }
 
 // TestBadRecordFail stops at the first bad record, with everything before it applied.

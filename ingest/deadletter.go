@@ -3,11 +3,14 @@ package ingest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"nyala/offsets"
@@ -61,7 +64,7 @@ func (w *letterWriter) add(r *kgo.Record, why *refusal) {
 	appendLetter(w.chunk.rows, o.source, r, why)
 	w.chunk.offsets = append(w.chunk.offsets, r.Offset)
 	if topic := o.session.options.DeadLetterTopic; topic != "" {
-		w.produce = append(w.produce, o.letterRecord(topic, r, why.stage, why.message))
+		w.produce = append(w.produce, o.letterRecord(topic, r, why))
 	}
 }
 
@@ -74,6 +77,9 @@ func appendLetter(rows *batch.Builder, source offsets.Source, r *kgo.Record, why
 	k[letterConnector].AppendBytes([]byte(source.Connector))
 	k[letterTopic].AppendBytes([]byte(r.Topic))
 	k[letterTimestamp].AppendInt(r.Timestamp.UnixMicro())
+	if kafkaBytes(r) > recordBytesMax { // an entry could not hold it
+		r = &kgo.Record{}
+	}
 	appendOrNull(&k[letterKey], r.Key)
 	appendOrNull(&k[letterValue], r.Value)
 	appendOrNull(&k[letterHeaders], headersJSON(r.Headers))
@@ -160,11 +166,24 @@ func (o *owner) sendSystem(c *chunk, table string) {
 	}
 }
 
-// letterRecord is r for the dead letter topic, with the headers that Kafka Connect puts there.
-func (o *owner) letterRecord(topic string, r *kgo.Record, stage, reason string) *kgo.Record {
-	out := &kgo.Record{Topic: topic, Key: clone(r.Key), Value: clone(r.Value), Timestamp: r.Timestamp}
-	for _, h := range r.Headers {
-		out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: clone(h.Value)})
+// letterTopicBytesMax is how large a record for the dead letter topic may be: the client's own limit of a batch, less what
+// the headers take.
+const letterTopicBytesMax = 900_000
+
+// connectStages are the names that Kafka Connect has for the stages.
+var connectStages = map[string]string{"decode": "VALUE_CONVERTER", "route": "TASK_PUT"}
+
+// letterRecord is r for the dead letter topic, with the headers that Kafka Connect puts there: behind the record's own, their
+// values text. A record that is too large for the topic goes without its key, value and headers, which nyala.dead_letters has.
+func (o *owner) letterRecord(topic string, r *kgo.Record, why *refusal) *kgo.Record {
+	out := &kgo.Record{Topic: topic, Timestamp: r.Timestamp}
+	if kafkaBytes(r) <= letterTopicBytesMax {
+		out.Key, out.Value = clone(r.Key), clone(r.Value)
+		for _, h := range r.Headers {
+			out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: clone(h.Value)})
+		}
+	} else {
+		out.Headers = append(out.Headers, leftOut(kafkaBytes(r)))
 	}
 	for _, h := range [][2]string{
 		{"topic", r.Topic},
@@ -172,13 +191,31 @@ func (o *owner) letterRecord(topic string, r *kgo.Record, stage, reason string) 
 		{"offset", strconv.FormatInt(r.Offset, 10)},
 		{"connector.name", o.source.Connector},
 		{"task.id", strconv.Itoa(int(r.Partition))},
-		{"stage", stage},
-		{"class.name", "nyala"},
+		{"stage", connectStages[why.stage]},
+		{"class.name", "nyala." + why.stage},
 		{"exception.class.name", "nyala.BadRecord"},
-		{"exception.message", reason},
+		{"exception.message", why.message},
 		{"exception.stacktrace", ""},
 	} {
-		out.Headers = append(out.Headers, kgo.RecordHeader{Key: "__connect.errors." + h[0], Value: []byte(h[1])})
+		out.Headers = append(out.Headers, kgo.RecordHeader{Key: connectHeader + h[0], Value: []byte(h[1])})
+	}
+	return out
+}
+
+const connectHeader = "__connect.errors."
+
+// leftOut is the header of a record that went without its own key, value and headers.
+func leftOut(bytes int) kgo.RecordHeader {
+	return kgo.RecordHeader{Key: "nyala.left_out.bytes", Value: []byte(strconv.Itoa(bytes))}
+}
+
+// bare is a record for the dead letter topic without what is its own.
+func bare(r *kgo.Record) *kgo.Record {
+	out := &kgo.Record{Topic: r.Topic, Timestamp: r.Timestamp, Headers: []kgo.RecordHeader{leftOut(kafkaBytes(r))}}
+	for _, h := range r.Headers {
+		if strings.HasPrefix(h.Key, connectHeader) {
+			out.Headers = append(out.Headers, h)
+		}
 	}
 	return out
 }
@@ -190,15 +227,24 @@ func clone(b []byte) []byte {
 	return append([]byte{}, b...)
 }
 
-// produceLetter produces one dead letter. A failure is final for the client; the owner then begins again at its
-// checkpoint, so the record comes by once more.
+// produceLetter produces one dead letter, bare where the topic does not take it. A failure is final for the client, which does not
+// try for longer than letterTimeout; the owner then begins again at its checkpoint, so the record comes by once more, and the
+// status says why.
 func (o *owner) produceLetter(c *chunk, r *kgo.Record) {
-	o.session.client.Produce(context.WithoutCancel(o.ctx), r, func(_ *kgo.Record, err error) {
+	ctx := context.WithoutCancel(o.ctx)
+	done := func(_ *kgo.Record, err error) {
 		if err != nil && o.session.ctx.Err() == nil {
 			o.session.connector.setReason(fmt.Sprintf("dead letter topic %s: %v", r.Topic, err))
 			o.refused(fmt.Sprintf("dead letter topic: %v", err))
 		}
 		c.release(err == nil)
+	}
+	o.session.client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+		if errors.Is(err, kerr.MessageTooLarge) {
+			o.session.client.TryProduce(ctx, bare(r), done) // Produce might wait for the goroutine that it is called from
+			return
+		}
+		done(r, err)
 	})
 }
 

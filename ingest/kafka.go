@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	fetchWait       = 200 * time.Millisecond // a fetch waits so long for a first record; a partition that is resumed waits for it
-	decompressBytes = 128 << 20              // a batch beyond this is an attack or a mistake
-	rebalanceSlack  = 10 * time.Second       // for joining again, beyond draining and publishing
-	metadataAge     = time.Minute            // new topics and partitions are found after this
+	fetchWait      = 200 * time.Millisecond // a fetch waits so long for a first record; a partition that is resumed waits for it
+	rebalanceSlack = 10 * time.Second       // for joining again, beyond draining and publishing
+	letterTimeout  = 30 * time.Second       // for the dead letter topic to take a record
+	metadataAge    = time.Minute            // new topics and partitions are found after this
 )
 
 // clientOptions are what every client needs: how to reach the brokers.
@@ -70,6 +70,11 @@ func (k Kafka) dialer() func(context.Context, string, string) (net.Conn, error) 
 // newClient makes the group member of a session.
 func (s *session) newClient() (*kgo.Client, error) {
 	o := s.options
+	pool := newRecordPool(o.SessionBytes / recordPoolShare)
+	var err error
+	if s.inflate, err = newInflater(pool, o.SessionBytes/fetchShare); err != nil {
+		return nil, err
+	}
 	opts := append(o.Kafka.clientOptions(),
 		kgo.WithContext(s.ctx),
 		kgo.ConsumerGroup(o.Group),
@@ -86,9 +91,10 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.FetchMaxBytes(s.fetch.mu.bytes),
 		kgo.FetchMaxWait(fetchWait),
 		kgo.FetchMaxPartitionBytes(partitionOf(s.fetch.mu.bytes)),
-		kgo.MaxDecompressBatchBytes(decompressBytes),
+		kgo.WithDecompressor(s.inflate),
 		kgo.MetadataMaxAge(metadataAge),
-		kgo.WithPools(newRecordPool(o.SessionBytes/recordPoolShare)),
+		kgo.RecordDeliveryTimeout(letterTimeout),
+		kgo.WithPools(pool),
 		kgo.WithHooks(brokerHook{s.connector}, s.fetch),
 		kgo.WithLogger(clientLogger{o.Logger}),
 		kgo.OnOffsetsFetched(s.offsetsFetched),

@@ -335,6 +335,13 @@ func (o *owner) inKafka() int64 {
 	return o.mu.committed
 }
 
+// mayFetch tells whether nothing else holds the partition back.
+func (o *owner) mayFetch() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mu.state == Running && !o.mu.paused && !o.mu.draining
+}
+
 // trouble notes an error that may pass.
 func (o *owner) trouble(reason string) {
 	o.mu.Lock()

@@ -86,7 +86,7 @@ func (r *Rereader) clientOptions() []kgo.Opt {
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxWait(fetchWait),
 		kgo.MaxConcurrentFetches(2),
-		kgo.MaxDecompressBatchBytes(decompressBytes),
+		kgo.MaxDecompressBatchBytes(batchBytesMax),
 		kgo.WithPools(newRecordPool(2*int64(r.options.FetchBytes))),
 		kgo.WithHooks(&r.trouble),
 		kgo.WithLogger(clientLogger{r.options.Connector.Logger}),

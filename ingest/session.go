@@ -32,6 +32,7 @@ type session struct {
 	held      atomic.Int64  // bytes of records taken and undecided, of owners that are not stopped
 	full      atomic.Int64  // since when nothing is polled because of held, microseconds since 1970; 0: it is
 	fetch     *fetchSize
+	inflate   *inflater
 
 	mu struct {
 		sync.Mutex
@@ -143,6 +144,7 @@ func (s *session) poll() {
 		s.awaitRoom(ctx)
 		fetches := s.client.PollFetches(ctx)
 		cancel()
+		s.inflate.polled()
 		if s.pollCtx.Err() != nil {
 			fetches.EachRecord(func(r *kgo.Record) { r.Recycle() })
 			return
@@ -277,6 +279,7 @@ func (s *session) fetchError(o *owner, topic string, p *kgo.FetchPartition) {
 	var tooLarge *kgo.ErrDecompressTooLarge
 	switch err := p.Err; {
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
+	case o == nil && errors.Is(err, errFetchFull):
 	case o == nil:
 		s.options.Logger.Warn("fetch failed", "topic", topic, "partition", p.Partition, "error", err)
 		s.connector.setReason(err.Error())
@@ -290,10 +293,17 @@ func (s *session) fetchError(o *owner, topic string, p *kgo.FetchPartition) {
 	case errors.Is(err, kerr.UnknownTopicID):
 		o.fail(TopicRecreated, fmt.Sprintf("topic %s with the id %s is gone; %s", topic, o.source.Topic, readRecreated))
 	case errors.As(err, &tooLarge):
-		o.fail(Failed, err.Error())
+		s.tooLarge(o, tooLarge)
+	case errors.Is(err, errFetchFull): // it comes again
 	default:
 		s.options.Logger.Warn("fetch failed", "topic", topic, "partition", p.Partition, "error", err)
-		o.trouble(err.Error())
+		o.trouble(fmt.Sprintf("nothing can be fetched from offset %d on: %v", o.taken(), err))
+		s.pause(o) // the client would ask again at once, and a batch that is broken stays so
+		s.spawn(func() {
+			if pause(s.ctx, s.options.RestartDelay) && o.mayFetch() {
+				s.resume(o)
+			}
+		})
 	}
 }
 

@@ -104,9 +104,12 @@ const recordStructBytes = 256
 // recordBytes is what a record counts for until it is decided. First there are its bytes and the client's record of it,
 // later its values in a chunk and once more in an entry.
 func recordBytes(r *kgo.Record) int64 {
-	n := int64(len(r.Key) + len(r.Value))
+	n := int64(kafkaBytes(r) + len(r.Headers)*headerBytes)
 	return n + max(n+rowBytes, recordStructBytes)
 }
+
+// headerBytes is what holding a header takes beside its bytes.
+const headerBytes = 40
 
 // rowBytes is what a row costs beside its values: key, offset, numbers.
 const rowBytes = 64
