@@ -176,6 +176,7 @@ func (c *cluster) tryStart(id string) error {
 	})
 	if err == nil {
 		c.nodes[id] = n
+		c.watch(id, n)
 	} else if left := c.sprung(id); left != nil { // its power was cut meanwhile
 		c.disks[id] = newDisk(left)
 		return c.tryStart(id)

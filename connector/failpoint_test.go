@@ -49,8 +49,9 @@ type trap struct {
 // traps are the traps of a cluster: at most one is armed.
 type traps struct {
 	sync.Mutex
-	armed *trap
-	dead  map[string]*trap // fired, by node, until the node is taken away
+	armed   *trap
+	moments *moments         // nil: nobody looks back
+	dead    map[string]*trap // fired, by node, until the node is taken away
 }
 
 // arm sets a trap, in place of one that has not fired.
@@ -74,6 +75,9 @@ func (c *cluster) reachedOn(id string) func(point string) {
 	d, w := c.disks[id], c.wires[id]
 	return func(point string) {
 		c.traps.Lock()
+		if c.traps.moments != nil {
+			c.traps.moments.observe(id, point)
+		}
 		t := c.traps.armed
 		hit := t != nil && t.point == point && (t.node == "" || t.node == id) && c.traps.dead[id] == nil
 		if hit {
@@ -97,6 +101,15 @@ func (c *cluster) reachedOn(id string) func(point string) {
 		}
 		w.set(true)
 		close(t.fired)
+	}
+}
+
+// watch has the moments of a node's tablets observed, if anybody looks back.
+func (c *cluster) watch(id string, n *Node) {
+	c.traps.Lock()
+	defer c.traps.Unlock()
+	if m := c.traps.moments; m != nil {
+		m.nodes[id] = n
 	}
 }
 

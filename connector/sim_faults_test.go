@@ -83,6 +83,9 @@ var faults = []fault{
 	{"power cut", 4, (*simulation).cutPower},
 	{"wipe", 2, (*simulation).wipe},
 	{"crash at a point", 6, (*simulation).crashAtPoint},
+	{"flush twice", 2, (*simulation).flushTwice},
+	{"foreign commit", 1, (*simulation).commitForeign},
+	{"wipe behind", 1, (*simulation).wipeBehind},
 }
 
 var errDisk = errors.New("input/output error")
@@ -145,17 +148,7 @@ func (s *simulation) crash(id string) {
 // wipe takes a node's disk away for good: at most once, and only while the others have everything, for what is
 // promised is to bear the loss of a minority.
 func (s *simulation) wipe(id string) {
-	if s.wiped || s.nodes[id] == nil {
-		return
-	}
-	s.healAll()
-	for end := time.Now().Add(time.Minute); !s.nodes["n1"].status(context.Background()).Healthy; time.Sleep(200 * time.Millisecond) {
-		s.tendStopped()
-		if time.Now().After(end) || s.nodes["n1"] == nil {
-			return
-		}
-	}
-	if s.nodes[id] == nil {
+	if s.wiped || s.nodes[id] == nil || !s.healthyAgain() {
 		return
 	}
 	s.wiped = true

@@ -105,6 +105,10 @@ func newSimulation(t *testing.T, seed uint64, rules broken) *simulation {
 	if s.rng.IntN(2) == 0 {
 		s.skewClocks()
 	}
+	if s.rng.IntN(4) == 0 { // many small entries, each a moment to look back at
+		s.entry = 16
+		s.traps.moments = &moments{nodes: map[string]*Node{}}
+	}
 	s.net.SetLatency(0, 2*time.Millisecond)
 	s.makeTopics()
 	return s
@@ -124,6 +128,9 @@ func simSize(rng *rand.Rand) (nodes, replicas int) {
 func simulate(t *testing.T, seed uint64, rules broken) {
 	s := newSimulation(t, seed, rules)
 	defer s.end()
+	if s.rng.IntN(6) == 0 {
+		s.crashAtPoint("") // in the first start
+	}
 	s.startAll()
 	for step := range simSteps {
 		s.produceSome()
@@ -141,8 +148,12 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 	s.produceSome()
 	s.awaitTruth()
 	s.compareReplicas()
+	s.checkOnce()
 	s.repeatSnapshots()
 	s.verifyAll("n1")
+	if s.traps.moments != nil {
+		s.lookBack()
+	}
 	s.checkMarks()
 	s.renewClients()
 	s.stopAll()

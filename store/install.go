@@ -26,6 +26,7 @@ func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int)
 		return nil
 	}
 	must(f != nil, "store: tablet %d: install of %d, which is not frozen", t.spec.ID, w.freeze)
+	t.cutBefore(f)
 	if f.encoded == nil {
 		if err := t.encode(ctx, f); err != nil {
 			return err
@@ -95,7 +96,6 @@ func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suff
 	}
 	m := t.manifestOf(f, w, disks)
 	body := m.appendTo(nil)
-	t.cutBefore(m)
 	if err := t.manifest.add(body, t.broken == manifestUnsynced); err != nil {
 		if fresh != nil {
 			fresh.release()

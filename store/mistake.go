@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"slices"
 
 	"nyala/offsets"
@@ -57,9 +58,12 @@ func (m mistake) advance(l *offsets.Ledger, g offsets.Segment) {
 	case ledgerSet:
 		old := l.Clone()
 		*l = offsets.Ledger{}
+		for _, f := range old.Fences() {
+			l.Fence(f)
+		}
 		for s, next := range old.All() {
 			if s != g.Source {
-				l.Advance(offsets.Segment{Source: s, Range: offsets.Range{Next: next}})
+				l.Advance(offsets.Segment{Source: s, Decision: math.MaxUint32, Range: offsets.Range{Next: next}})
 			}
 		}
 		g.Start = max(g.Start, g.First)
@@ -67,13 +71,13 @@ func (m mistake) advance(l *offsets.Ledger, g offsets.Segment) {
 	l.Advance(g)
 }
 
-// cutBefore lets the log go before the manifest is there.
-func (t *Tablet) cutBefore(m *manifest) {
+// cutBefore lets the log go before the files and the manifest are there.
+func (t *Tablet) cutBefore(f *frozenRowSet) {
 	if t.broken != cutEarly {
 		return
 	}
 	t.mu.Lock()
-	t.mu.durable = m.durable
+	t.mu.durable = f.manifest.durable
 	t.mu.Unlock()
 	if t.manager.options.Durable != nil {
 		t.manager.options.Durable(t.spec.ID)
