@@ -125,6 +125,8 @@ func TestWrongUse(t *testing.T) {
 		{"scan a --server nohost", "want host:port"},
 		{"scan a --server h:1 --config f", "server"},
 		{"export a", "give --to DIR"},
+		{"verify", "nyala verify needs TABLE"},
+		{"verify a --limit 1001", "want a number from 0 to 1000"},
 		{"run", "give --config FILE, or NYALA_CONFIG"},
 		{"run --config f", "give --node ID, or NYALA_NODE"},
 		{"run --config f --node n --log-level loud", "--log-level"},
@@ -223,6 +225,8 @@ type cluster struct {
 	status   api.Status
 	system   map[string]*systemRows
 	replays  []api.Replay // what a replay answers
+	verify   []api.VerifyEvent
+	broken   string // the trailer of a verification
 }
 
 // systemRows is what a system table has.
@@ -271,6 +275,7 @@ func newCluster(t *testing.T) *cluster {
 			Sources: []api.ExportSource{{Connector: "app-events", Topic: "app-events", TopicID: "0", Partition: 3, CompleteBelow: 40, NothingFrom: 42}}})
 	})
 	mux.HandleFunc("GET /api/v1/tables/{table}/rows", c.getRows)
+	mux.HandleFunc("GET /api/v1/tables/events/verify", c.getVerification)
 	mux.HandleFunc("GET /api/v1/offsets", func(w http.ResponseWriter, _ *http.Request) { c.json(w, cannedOffsets) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
