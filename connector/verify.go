@@ -80,7 +80,7 @@ func (n *Node) verify(ctx context.Context, w http.ResponseWriter, table string, 
 	}
 	run, err := verify.Prepare(ctx, o)
 	if err != nil {
-		return coded(http.StatusServiceUnavailable, "kafka_unavailable", "%v", err)
+		return coded(http.StatusServiceUnavailable, "kafka_unavailable", "table %s cannot be verified by node %s: %s", table, n.options.Node, strings.TrimPrefix(err.Error(), "ingest: "))
 	}
 	w.Header().Set("Trailer", api.ErrorTrailer)
 	w.Header().Set("Content-Type", "application/x-ndjson")
