@@ -282,6 +282,11 @@ func (c *cluster) wantDifferences(id, table string, want ...string) *verificatio
 // send produces values to a partition of the topic app, in their order.
 func (c *cluster) send(partition int32, values ...string) {
 	c.t.Helper()
+	c.sendKeyed(partition, "k", values...)
+}
+
+func (c *cluster) sendKeyed(partition int32, key string, values ...string) {
+	c.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.DefaultProduceTopic("app"),
 		kgo.Dialer(c.kafka.DialContext), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -289,7 +294,7 @@ func (c *cluster) send(partition int32, values ...string) {
 	}
 	defer client.Close()
 	for _, v := range values {
-		if err := client.ProduceSync(context.Background(), &kgo.Record{Partition: partition, Key: []byte("k"), Value: []byte(v)}).FirstErr(); err != nil {
+		if err := client.ProduceSync(context.Background(), &kgo.Record{Partition: partition, Key: []byte(key), Value: []byte(v)}).FirstErr(); err != nil {
 			c.t.Fatal(err)
 		}
 	}
@@ -526,6 +531,34 @@ func TestVerifyReplays(t *testing.T) {
 		c.wantExact("n1", "events", 70)
 		c.write("n1", "events", batch.Upsert, number(1005%3), number(1005), words("forged"), number(0), number(1005))
 		c.wantDifferences("n1", "events", "other row tenant=0, id=1005 at dead letters/0/5")
+		c.stopAll()
+	})
+}
+
+// TestVerifyCompacted has a topic out of the middle of which Kafka has deleted records that the table has rows of.
+func TestVerifyCompacted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := strings.Replace(clusterConfig, "format: json\n", "format: json\n    write: insert\n", 1)
+		c := newClusterOf(t, 1, 1, 1, config, kfake.NumBrokers(1), kfake.Ports(9092))
+		if err := c.broker.CreateTopic("app", 1, map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.ms": "1"}); err != nil {
+			t.Fatal(err)
+		}
+		c.startAll()
+		c.sendKeyed(0, "other", `{"tenant":1,"id":1000}`) // stays, and the log begins with it
+		for i := range 20 {                               // all with one Kafka key
+			c.send(0, fmt.Sprintf(`{"tenant":1,"id":%d,"text":"first"}`, i), "bad")
+			time.Sleep(10 * time.Millisecond)
+		}
+		c.awaitRead("n1", 0, 41)
+		c.wantExact("n1", "events", 21)
+		c.broker.Compact()
+		v, err := c.verify("n1", "events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := v.result; !r.Exact || r.Complete || r.NotCheckable < 30 || r.Sources[0].Compacted < 30 {
+			t.Errorf("result %s, differences %s", text(r), text(v.differences))
+		}
 		c.stopAll()
 	})
 }

@@ -33,8 +33,9 @@ type RereadSource struct {
 	Source offsets.Source
 	Wanted offsets.Range
 
-	Topic string        // empty: Kafka has no topic of this id any more
-	Found offsets.Range // what there is of Wanted
+	Topic     string        // empty: Kafka has no topic of this id any more
+	Found     offsets.Range // what there is of Wanted
+	Compacted bool          // Kafka deletes records in the middle of it, as far as it lets us know
 }
 
 // Rereader reads records again that were ingested before, and decides on them as ingest does. It is no member of the
@@ -134,7 +135,30 @@ func (r *Rereader) find(ctx context.Context) error {
 	if err != nil {
 		return r.explain(err)
 	}
-	return r.begin(starts, ends)
+	if err := r.begin(starts, ends); err != nil {
+		return err
+	}
+	r.findPolicies(ctx, admin, topics)
+	return nil
+}
+
+// findPolicies asks which topics are compacted. Who may not ask is not told: then a topic counts as not compacted.
+func (r *Rereader) findPolicies(ctx context.Context, admin *kadm.Client, topics []string) {
+	all, err := admin.DescribeTopicConfigs(ctx, topics...)
+	if err != nil {
+		r.options.Connector.Logger.Warn("settings of topics not read", "error", err)
+		return
+	}
+	for _, t := range all {
+		for _, c := range t.Configs {
+			if c.Key != "cleanup.policy" || !strings.Contains(c.MaybeValue(), "compact") {
+				continue
+			}
+			for i := range r.sources {
+				r.sources[i].Compacted = r.sources[i].Compacted || r.sources[i].Topic == t.Name
+			}
+		}
+	}
 }
 
 // begin compares what is wanted with what there is.

@@ -16,6 +16,7 @@ type Reread struct {
 	Span    offsets.Range // the offsets that this is about; those without a record are markers, aborted, or compacted
 	Gone    bool          // Kafka has deleted them all: retention overtook the reader
 	Records int
+	Holes   int64       // offsets of the span that have neither a record nor a marker: aborted, or compacted
 	Rows    batch.Batch // of the table
 	Offsets []int64     // per row
 	Letters batch.Batch // of nyala.dead_letters: records that are no rows
@@ -109,11 +110,13 @@ func (c *rereadChunk) decide(s *RereadSource, next int64, records []*kgo.Record)
 			return -1
 		}
 		if r.Offset >= s.Wanted.Next {
+			c.out.Holes += s.Wanted.Next - next
 			next = s.Wanted.Next
 			n = len(records)
 			break
 		}
 		bytes += recordBytes(r)
+		c.out.Holes += r.Offset - next
 		if next = r.Offset + 1; r.Attrs.IsControl() {
 			continue
 		}

@@ -85,8 +85,9 @@ type VerifiedSource struct {
 	CompleteBelow int64  `json:"complete_below"` // all below is in the table
 	NothingFrom   int64  `json:"nothing_from"`   // nothing from here on is
 	Records       int64  `json:"records"`
-	DeadLetters   int64  `json:"dead_letters"` // records that are none of the table's
-	Gaps          int64  `json:"gaps"`         // offsets that nyala.gaps has
-	Gone          int64  `json:"gone"`         // offsets that were read once and are no longer in Kafka
-	Reason        string `json:"reason,omitempty"`
+	DeadLetters   int64  `json:"dead_letters"`        // records that are none of the table's
+	Gaps          int64  `json:"gaps"`                // offsets that nyala.gaps has
+	Gone          int64  `json:"gone"`                // offsets that were read once and are no longer in Kafka
+	Compacted     int64  `json:"compacted,omitempty"` // of a compacted topic: offsets in between that have no record any more, or never had
+	Reason        string `json:"reason,omitempty"`    // why nothing of it could be read
 }

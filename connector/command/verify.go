@@ -221,10 +221,14 @@ func (p *program) printVerifiedSources(v verified) error {
 			topic = s.TopicID
 		}
 		from, to := any(s.First), any(s.NothingFrom)
-		if s.Reason != "" {
+		note := s.Reason
+		if note != "" {
 			from, to = "-", "-"
 		}
-		g.add(s.Connector, topic, s.Partition, from, to, s.Records, s.DeadLetters, s.Gaps, s.Gone, s.Reason)
+		if s.Compacted > 0 {
+			note = fmt.Sprintf("compacted: %s offsets have no record", count(s.Compacted))
+		}
+		g.add(s.Connector, topic, s.Partition, from, to, s.Records, s.DeadLetters, s.Gaps, s.Gone, note)
 	}
 	return g.write(p.stdout)
 }

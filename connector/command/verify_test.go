@@ -53,7 +53,7 @@ func unequal() (*api.Verification, []api.Difference) {
 	r := verifyResult()
 	r.Exact, r.Complete, r.Differences, r.NotCheckable, r.Open, r.Dropped = false, false, 24, 12, 3, 7
 	r.Kinds = map[string]int64{api.OtherRow: 21, api.MissingRow: 1, api.ExtraRow: 1, api.MisplacedRow: 1}
-	r.Sources[0].First, r.Sources[0].Gone, r.Sources[0].Gaps = 500, 400, 100
+	r.Sources[0].First, r.Sources[0].Gone, r.Sources[0].Gaps, r.Sources[1].Compacted = 500, 400, 100, 4711
 	r.Sources = append(r.Sources, api.VerifiedSource{Connector: "app-events", TopicID: "0b4b1228-c7d1-8e58-e3fa-f2e8d46266c5", Partition: 2,
 		NothingFrom: 90, Gone: 90, Reason: "kafka has no topic of this id any more"})
 	place := func(partition int32, offset int64) (*int32, *int64) { return &partition, &offset }

@@ -25,6 +25,7 @@ type evidence struct {
 	upserts bool // it has upserts: the last wins. A connector whose settings were changed may have both
 	deletes bool // it may have deletions
 	lost    bool // Kafka has deleted some of its records that may be in the table
+	holes   bool // Kafka has deleted some of them anywhere: its topic is compacted
 	unknown bool // nothing is known of its records: its topic is gone, or it is no topic
 }
 
@@ -158,7 +159,7 @@ func (j *judgement) mayBe(row uint64) bool {
 func (j *judgement) lostExplains(there bool) bool {
 	for i, e := range j.sources {
 		switch {
-		case e.unknown:
+		case e.unknown, e.holes:
 			return true
 		case !e.lost:
 		case e.inserts && there && (!j.upserted || j.deletes):

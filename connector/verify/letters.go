@@ -187,7 +187,7 @@ func (r *Run) judgeLetter(bad, letters []digest) {
 		f.kind = api.OtherLetter
 	case one.offset >= s.CompleteBelow:
 		return // not compared: the snapshot says nothing about it
-	case s.unknown != "" || one.offset >= s.Begun && one.offset < s.Begun+s.gone:
+	case s.unknown != "" || s.holes > 0 || one.offset >= s.Begun && one.offset < s.Begun+s.gone:
 		r.result.NotCheckable++
 		return
 	default:

@@ -79,6 +79,8 @@ type source struct {
 	records int64
 	letters int64
 	gone    int64
+	holes   int64  // offsets that a compacted topic has no record of
+	compact bool   // the topic is compacted
 	unknown string // why nothing of it can be read
 }
 
@@ -150,7 +152,7 @@ func (r *Run) open(ctx context.Context, c ingest.Options) error {
 	for _, f := range reader.Sources() {
 		i := r.index[f.Source]
 		s := &r.sources[i]
-		s.topic, s.wanted, s.unknown = f.Topic, f.Found, ""
+		s.topic, s.wanted, s.compact, s.unknown = f.Topic, f.Found, f.Compacted, ""
 		if f.Topic == "" {
 			s.unknown = "kafka has no topic of this id any more"
 			s.gone = max(0, s.NothingFrom-s.Begun)
@@ -217,7 +219,7 @@ func (r *Run) finish() *api.Verification {
 		v.Sources = append(v.Sources, api.VerifiedSource{
 			Connector: s.Connector, Topic: s.topic, TopicID: topicID(s.Topic), Partition: s.Partition, Begun: s.Begun, First: s.wanted.First,
 			CompleteBelow: s.CompleteBelow, NothingFrom: s.NothingFrom, Records: s.records, DeadLetters: s.letters,
-			Gaps: lost, Gone: max(0, s.gone-lost), Reason: s.unknown,
+			Gaps: lost, Gone: max(0, s.gone-lost), Compacted: s.holes, Reason: s.unknown,
 		})
 	}
 	v.Exact = v.Differences == 0
@@ -325,6 +327,10 @@ func (r *Run) readTopics(ctx context.Context) error {
 				return nil
 			}
 			s.records += int64(in.Records)
+			if s.compact && in.Holes > 0 {
+				s.holes += in.Holes
+				r.evidence[i].holes = true
+			}
 			return errors.Join(r.addRecords(s, i, in), r.addBad(s, i, &in.Letters, false))
 		})
 		if err != nil {
