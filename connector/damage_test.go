@@ -16,6 +16,7 @@ import (
 	"nyala/connector/api"
 	"nyala/connector/catalog"
 	"nyala/connector/query"
+	"nyala/store"
 	"nyala/store/batch"
 	"nyala/store/vfs"
 )
@@ -101,15 +102,16 @@ var harms = []harm{
 
 // fileKinds are the files of a data directory, by what their paths end with.
 var fileKinds = []struct {
-	name  string
-	match *regexp.Regexp
+	name   string
+	match  *regexp.Regexp
+	rounds int
 }{
-	{"log", regexp.MustCompile(`/wal/\d+\.wal$`)},
-	{"manifest", regexp.MustCompile(`/tablets/\d+/manifest$`)},
-	{"parquet", regexp.MustCompile(`/tablets/\d+/\d+\.parquet$`)},
-	{"keys", regexp.MustCompile(`/tablets/\d+/\d+\.keys$`)},
-	{"catalog", regexp.MustCompile(`/catalog/catalog$`)},
-	{"identity", regexp.MustCompile(`/node\.json$`)},
+	{"log", regexp.MustCompile(`/wal/\d+\.wal$`), 4},
+	{"manifest", regexp.MustCompile(`/tablets/\d+/manifest$`), 2},
+	{"parquet", regexp.MustCompile(`/tablets/\d+/\d+\.parquet$`), 2},
+	{"keys", regexp.MustCompile(`/tablets/\d+/\d+\.keys$`), 1},
+	{"catalog", regexp.MustCompile(`/catalog/catalog$`), 1},
+	{"identity", regexp.MustCompile(`/node\.json$`), 1},
 }
 
 // damageRun is a cluster of three whose disks are damaged again and again.
@@ -272,13 +274,34 @@ func TestDamage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDamageRun(t, 1)
 				defer d.end()
-				for i, h := range harms {
-					d.one([]string{"n1", "n2", "n3"}[i%3], kind.match, h)
+				for i := range kind.rounds * len(harms) {
+					d.one([]string{"n1", "n2", "n3"}[i%3], kind.match, harms[i%len(harms)])
 				}
 				t.Log(d.found)
 			})
 		})
 	}
+}
+
+// check has `nyala check` look at the damaged disk: what it says names the file and a place. What it does not find must be harmless: that the
+// rest of the test shows.
+func (d *damageRun) check(id, what, name string) bool {
+	d.t.Helper()
+	r, err := CheckData(d.disks[id].Mem, "data/"+id)
+	text := fmt.Sprint(err)
+	if err == nil && len(r.Problems) == 0 {
+		d.found["not seen by check"]++
+		return false
+	}
+	if err == nil {
+		text = strings.Join(r.Problems, "\n")
+	}
+	d.found["checked"]++
+	base := strings.TrimSuffix(path.Base(name), path.Ext(name))
+	if !strings.Contains(text, base) && !strings.Contains(text, path.Dir(name)) || !regexp.MustCompile(` at \d+|missing|not exist|has no node.json|bytes of hash`).MatchString(text) {
+		d.t.Errorf("%s: check says %s", what, text)
+	}
+	return true
 }
 
 // one damages a file of a node.
@@ -304,7 +327,10 @@ func (d *damageRun) one(id string, kind *regexp.Regexp, h harm) {
 	what := fmt.Sprintf("%s of %s", h.name, name)
 	bad := h.do(d.rng, slices.Clone(now[name]), slices.Clone(older))
 	put(d.t, d.disks[id].Mem, name, bad)
-	d.revive(id, what, name)
+	seen, refused := d.check(id, what, name), d.found["refused"]
+	if d.revive(id, what, name); d.found["refused"] > refused && !seen {
+		d.t.Errorf("%s: refused, but check sees nothing", what)
+	}
 	d.judge(what)
 	d.old[id] = now
 	d.more(50)
@@ -342,6 +368,85 @@ func TestDamagedDirectories(t *testing.T) {
 				d.more(50)
 			}
 			t.Log(part, d.found)
+		})
+	}
+}
+
+// TestFailedReplica has a leader's replica stop applying while it runs: another leads at once, and the replica comes back by itself.
+func TestFailedReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDamageRun(t, 4)
+		defer d.end()
+		var id catalog.TabletID
+		for _, tablet := range d.awaitHealthy("n1").Tablets {
+			if tablet.Table == "events" {
+				fmt.Sscan(tablet.ID, &id)
+			}
+		}
+		var leader string
+		for _, n := range []string{"n1", "n2", "n3"} {
+			if d.nodes[n].replica(id).group.IsLeader() {
+				leader = n
+			}
+		}
+		r := d.nodes[leader].replica(id)
+		broken := store.AdvanceEntry(1)
+		broken[len(broken)-1] ^= 1
+		r.tablet.Apply([]store.Entry{{Index: r.group.Applied() + 1, Term: 99, Data: broken}})
+		if r.tablet.Err() == nil {
+			t.Fatal("the tablet took a damaged entry")
+		}
+		time.Sleep(10 * time.Millisecond)
+		if d.nodes[leader].isLeaderOf(store.ID(id)) {
+			t.Error("a failed replica leads")
+		}
+		d.judge("a failed replica")
+		d.more(50)
+		if again := d.nodes[leader].replica(id); again == nil || again == r || again.tablet.Err() != nil {
+			t.Errorf("the replica did not come back: %+v", again)
+		}
+	})
+}
+
+// TestDamageAlone: a node without others names its damage and refuses. It never heals by forgetting.
+func TestDamageAlone(t *testing.T) {
+	for _, kind := range fileKinds {
+		synctest.Test(t, func(t *testing.T) {
+			d := &damageRun{cluster: newCluster(t, 1, 1, 5), found: map[string]int{}}
+			defer d.end()
+			d.flush = FlushOptions{Bytes: 16 << 10, Age: time.Second}
+			d.startAll()
+			d.produce(0, 800)
+			d.rows = 800
+			d.await("n1", 800)
+			time.Sleep(time.Minute)
+			d.kill("n1", 1)
+			disk := d.disks["n1"].Mem
+			for name, data := range tree(t, disk, "data/n1") {
+				if kind.match.MatchString(name) && len(bytes.Trim(data, "\x00")) > 0 && (kind.name != "log" || len(bytes.TrimRight(data, "\x00")) > 8192) {
+					data[20] ^= 4
+					put(t, disk, name, data)
+				}
+			}
+			err := d.tryStart("n1")
+			if err == nil {
+				for range 20 {
+					if d.readAll("n1", kind.name) && kind.name != "parquet" {
+						break // what was damaged did not count
+					}
+					time.Sleep(time.Second)
+				}
+				if s := d.nodes["n1"].status(context.Background()); s.Healthy && kind.name != "log" {
+					t.Errorf("%s: healthy", kind.name)
+				} else {
+					t.Log(kind.name, s.Reasons)
+				}
+				return
+			}
+			t.Log(kind.name, err)
+			if !strings.Contains(err.Error(), "no other node") || !regexp.MustCompile(` at \d+`).MatchString(err.Error()) {
+				t.Errorf("%s: %v", kind.name, err)
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -84,7 +85,50 @@ func (r *DataReport) check(fsys vfs.FS, dir string) error {
 	for _, p := range problems {
 		r.add(fmt.Sprintf("%s at %d", path.Join(log, p.File), p.Offset), errors.New(p.Text))
 	}
+	if err != nil || len(problems) > 0 {
+		return err
+	}
+	return r.compare(fsys, dir)
+}
+
+// compare looks for files that are whole by themselves and do not belong together: older copies, another node's, lost ones.
+func (r *DataReport) compare(fsys vfs.FS, dir string) error {
+	log := path.Join(dir, walDir)
+	owner, spans, err := raftlog.Inspect(fsys, log)
+	if err != nil {
+		return err
+	}
+	if self := r.Identity.Node + "#" + r.Identity.Incarnation; r.Identity.Incarnation != "" && owner != self {
+		r.add(log+" at 0", fmt.Errorf("the log is of %q, but %s says %s", owner, path.Join(dir, identityFile), self))
+	}
+	file := path.Join(dir, catalogDir, catalog.File)
+	if d, err := catalog.ReadDurable(fsys, path.Join(dir, catalogDir)); err == nil {
+		r.compareOne(file, d.Index, true, spans[raftlog.GroupID(catalog.SystemTablet)])
+	}
+	extents, err := store.Extents(fsys, path.Join(dir, tabletsDir))
+	has := map[raftlog.GroupID]bool{raftlog.GroupID(catalog.SystemTablet): true}
+	for _, e := range extents {
+		has[raftlog.GroupID(e.ID)] = true
+		r.compareOne(path.Join(dir, tabletsDir, strconv.FormatUint(uint64(e.ID), 10), manifestFile), e.Index, e.Restored, spans[raftlog.GroupID(e.ID)])
+	}
+	for _, id := range slices.Sorted(maps.Keys(spans)) {
+		if name := path.Join(dir, tabletsDir, strconv.FormatUint(uint64(id), 10), manifestFile); !has[id] && spans[id].First > 1 {
+			if _, serr := fsys.Stat(name); errors.Is(serr, fs.ErrNotExist) {
+				r.add(name+" at 0", fmt.Errorf("the file is missing, but the log begins at %d", spans[id].First))
+			}
+		}
+	}
 	return err
+}
+
+// compareOne compares how far a file has a group with what the log has of it.
+func (r *DataReport) compareOne(file string, durable uint64, ahead bool, s raftlog.Span) {
+	switch {
+	case durable+1 < s.First:
+		r.add(file+" at 0", fmt.Errorf("it has all up to %d, but the log begins at %d: the file is missing, an older copy, or lost its end", durable, s.First))
+	case durable > 0 && s.Next <= durable && !ahead:
+		r.add(file+" at 0", fmt.Errorf("it has all up to %d, but the next entry of the log is %d: the log is an older copy, or lost its end (as in a power cut with durability: page_cache)", durable, s.Next))
+	}
 }
 
 func (r *DataReport) add(place string, err error) {

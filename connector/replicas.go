@@ -206,6 +206,13 @@ func (n *Node) fault(what string, err error) {
 	}
 }
 
+// faultOf is why something does not run here, "" if nothing is known.
+func (n *Node) faultOf(what string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.notReady[what]
+}
+
 func (n *Node) clearFault(what string) {
 	n.mu.Lock()
 	delete(n.mu.notReady, what)

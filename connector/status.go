@@ -41,7 +41,11 @@ func (n *Node) notReady() string {
 	for _, t := range view.ReplicasOn(n.member()) {
 		g := n.groupOf(t.ID)
 		if g == nil {
-			return fmt.Sprintf("tablet %d is not open yet", t.ID)
+			what := fmt.Sprintf("tablet %d", t.ID)
+			if reason := n.faultOf(what); reason != "" {
+				return what + ": " + reason
+			}
+			return what + " is not open yet"
 		}
 		if s := g.Status(); s.Leader == "" {
 			return fmt.Sprintf("tablet %d has no leader yet", t.ID)

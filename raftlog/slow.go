@@ -27,14 +27,12 @@ var errSlow = errors.New("raftlog: the disk of this node is slow")
 // slowness is what is known of this node's disk.
 type slowness struct {
 	sync.Mutex
-	hung  bool // a write is under way that takes too long
-	until time.Time
+	until time.Time // it is slow until then, if no more slow write comes
 }
 
 // wrote is told of each write of the WAL.
 func (l *Log) wrote(took time.Duration, bytes int64) {
 	l.slowness.Lock()
-	l.slowness.hung = false
 	if took >= l.o.SlowWrite {
 		l.slowness.until = time.Now().Add(slowMemory)
 	}
@@ -44,10 +42,10 @@ func (l *Log) wrote(took time.Duration, bytes int64) {
 	}
 }
 
-// hangs is told of a write of the WAL that is under way for SlowWrite.
+// hangs is told of a write of the WAL that is under way for SlowWrite. It may end just now; one that hangs for longer than slowMemory
+// has ended the node by then.
 func (l *Log) hangs() {
 	l.slowness.Lock()
-	l.slowness.hung = true
 	l.slowness.until = time.Now().Add(slowMemory)
 	l.slowness.Unlock()
 	select {
@@ -60,7 +58,7 @@ func (l *Log) hangs() {
 func (l *Log) Slow() bool {
 	l.slowness.Lock()
 	defer l.slowness.Unlock()
-	return l.slowness.hung || time.Now().Before(l.slowness.until)
+	return time.Now().Before(l.slowness.until)
 }
 
 // gift is a leadership that was given away without raft's knowledge.

@@ -30,6 +30,19 @@ func Check(fsys vfs.FS, dir string) []error {
 	return nil
 }
 
+// ReadDurable reads up to where the catalog's file in a directory has the state: index 0 if there is no file.
+func ReadDurable(fsys vfs.FS, dir string) (Durable, error) {
+	data, err := vfs.ReadFile(fsys, path.Join(dir, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Durable{}, nil
+	}
+	if err != nil {
+		return Durable{}, fmt.Errorf("catalog: %w", err)
+	}
+	m, err := parseImage(data)
+	return m.durable, err
+}
+
 // Check returns every invariant of the state that does not hold.
 func (s *Snapshot) Check() []error {
 	var faults []error

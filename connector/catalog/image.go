@@ -55,7 +55,7 @@ func imageSum(b []byte) uint32 { return crc32.Checksum(b[16:], castagnoli) }
 func parseImage(b []byte) (image, error) {
 	m, err := readImage(b)
 	if err != nil {
-		return image{}, fmt.Errorf("%d bytes: %w: %w", len(b), err, ErrCorrupt)
+		return image{}, fmt.Errorf("at 0 of %d bytes: %w: %w", len(b), err, ErrCorrupt)
 	}
 	return m, nil
 }

@@ -55,11 +55,16 @@ func (s snapshot) restore(t testing.TB, name string, data []byte) *vfs.Mem {
 // group has.
 func wornLog(t testing.TB) (snapshot, map[uint64][]Record, Options) {
 	t.Helper()
+	return wornLogOf(t, 30)
+}
+
+func wornLogOf(t testing.TB, entries uint64) (snapshot, map[uint64][]Record, Options) {
+	t.Helper()
 	opts := Options{SegmentBytes: 5 * pageSize, SpareSegments: 2, Salt: salts()}
 	m := vfs.NewMem()
 	w := open(t, m, opts)
 	have := map[uint64][]Record{}
-	for i := uint64(1); i <= 30; i++ {
+	for i := uint64(1); i <= entries; i++ {
 		for id := uint64(1); id <= 2; id++ {
 			r := entry(id, i, 1, int(100*i%1300))
 			check(t, w.Group(id).Append([]Record{r}))
@@ -387,6 +392,66 @@ func TestCheck(t *testing.T) {
 	for name, data := range take(t, m) {
 		if !bytes.Equal(data, s[name]) {
 			t.Fatalf("%s was changed", name)
+		}
+	}
+}
+
+// TestDamagedFiles zeroes pages, appends garbage, and puts older copies in the place of files: of one, and of all. The log is refused with the
+// place, or it has what it had; or, where the newest segment or all of it is an older one, it ends earlier. It never has a hole, and
+// never anything else.
+func TestDamagedFiles(t *testing.T) {
+	older, _, _ := wornLogOf(t, 22)
+	s, have, opts := wornLogOf(t, 30)
+	newest := strings.TrimSuffix(strings.Fields(lineWith(dump(t, s.restore(t, "", nil)), ", current,"))[0], ":")
+	found := map[string]int{}
+	try := func(what, name string, disk *vfs.Mem) {
+		t.Helper()
+		w, err := Open(disk, "/wal", opts)
+		if err != nil {
+			var p Problem
+			if !errors.Is(err, ErrCorrupt) || !errors.As(err, &p) || p.File == "" {
+				t.Fatalf("%s of %s: %v", what, name, err)
+			}
+			found[what+": refused"]++
+			return
+		}
+		defer func() { check(t, w.Close()) }()
+		for id, rs := range have {
+			g := w.Group(id)
+			if last := rs[len(rs)-1].Index; g.Last() > last || g.Last() < last && name != newest && name != "" {
+				t.Fatalf("%s of %s: group %d ends with %d, want %d", what, name, id, g.Last(), last)
+			}
+			for i := g.First(); i != 0 && i <= g.Last(); i++ {
+				r, err := g.Get(i)
+				if want := entry(id, i, 1, int(100*i%1300)); err != nil || !bytes.Equal(r.Data, want.Data) || r.Index != i {
+					t.Fatalf("%s of %s: group %d entry %d: %v", what, name, id, i, err)
+				}
+			}
+		}
+		found[what+": whole"]++
+	}
+	for name, data := range s {
+		for at := 0; at < len(data); at += pageSize {
+			bad := bytes.Clone(data)
+			clear(bad[at:min(at+pageSize, len(bad))])
+			try("zeroed page", name, s.restore(t, name, bad))
+		}
+		try("garbage", name, s.restore(t, name, append(bytes.Clone(data), bytes.Repeat([]byte("garbage."), 1000)...)))
+		if before, ok := older[name]; ok {
+			try("older copy", name, s.restore(t, name, before))
+			try("longer by an older copy", name, s.restore(t, name, append(bytes.Clone(data), before...)))
+		}
+		for other, content := range s {
+			if other != name {
+				try("another's copy", name, s.restore(t, name, content))
+			}
+		}
+	}
+	try("older copy of all", "", older.restore(t, "", nil))
+	t.Log(found)
+	for _, what := range []string{"zeroed page: refused", "zeroed page: whole", "older copy: refused", "another's copy: refused", "garbage: whole"} {
+		if found[what] == 0 {
+			t.Errorf("%s: never", what)
 		}
 	}
 }
