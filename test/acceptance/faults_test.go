@@ -152,7 +152,7 @@ func (r *trial) freeze(what string, of func(*Process) int) {
 
 // churn has strangers join the consumer group and leave it, one after the other.
 func churn(r *trial) {
-	held := 0
+	held, before := 0, r.checkpointed()
 	for range strangers {
 		n, err := r.stranger()
 		r.must(err)
@@ -160,7 +160,21 @@ func churn(r *trial) {
 			held++
 		}
 	}
-	r.say("%d strangers were in the group for %s each; %d were given partitions", strangers, strangerIn, held)
+	r.say("%d strangers were in the group for %s each; %d were given partitions; checkpoints rose by %d meanwhile", strangers, strangerIn, held, r.checkpointed()-before)
+}
+
+// checkpointed is the sum of the checkpoints of the group that strangers join.
+func (r *trial) checkpointed() (sum int64) {
+	at, err := r.cluster.Offsets(r.ctx, r.cluster.Any())
+	if err != nil {
+		r.say("offsets are not known: %v", err)
+	}
+	for _, o := range at {
+		if o.Connector == "app-events" {
+			sum += o.Checkpoint
+		}
+	}
+	return sum
 }
 
 // stranger is a member of the group that reads what it is given, throws it away and commits nothing.
