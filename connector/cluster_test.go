@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ import (
 type cluster struct {
 	t      *testing.T
 	config *configs.Config
+	given  map[string]*configs.Config // a node's own file, where it is another one
 	net    *simnet.Network
 	kafka  kfake.VirtualNetwork
 	broker *kfake.Cluster
@@ -101,7 +103,7 @@ func newCluster(t *testing.T, nodes, replicas int, seed uint64) *cluster {
 
 // newClusterOf makes a cluster from a configuration with places for replicas, nodes and brokers.
 func newClusterOf(t *testing.T, nodes, replicas int, seed uint64, config string, kafka ...kfake.Opt) *cluster {
-	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*disk{}, nodes: map[string]*Node{},
+	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*disk{}, nodes: map[string]*Node{}, given: map[string]*configs.Config{},
 		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}, clocks: map[string]*clock{}, seed: seed,
 		flush: FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second}}
 	broker, err := kfake.NewCluster(append(kafka, kfake.ListenFn(c.kafka.Listen))...)
@@ -169,7 +171,7 @@ func (c *cluster) start(id string) {
 func (c *cluster) tryStart(id string) error {
 	c.starts++
 	n, err := Start(Options{
-		Config: c.config, Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: testLogger(id),
+		Config: cmp.Or(c.given[id], c.config), Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: testLogger(id),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
 		broken: c.broken.node, breakRoom: c.broken.breakRoom, reached: c.reachedOn(id), rows: c.entry, replays: c.replays,

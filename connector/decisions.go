@@ -27,6 +27,9 @@ const (
 	decisionsKept = 16 // versions; older ones are forgotten. `nyala verify` needs them for the records they decided
 )
 
+// settingsFault begins the name of the fault that a change does not come on.
+const settingsFault = "settings of "
+
 // progress is how far this node, as leader, has come with a change. A fence holds for ever, and behind it a ledger stands still
 // for the connector, so what was read once need not be read again.
 type progress struct {
@@ -105,6 +108,7 @@ func (n *Node) tendSettings(ctx context.Context, view *catalog.Snapshot) {
 			continue
 		}
 		delete(n.changes, c.Name)
+		n.clearFault(settingsFault + c.Name)
 		kept := n.options.decisionsKept
 		if kept == 0 {
 			kept = decisionsKept
@@ -141,7 +145,7 @@ func (n *Node) changeSettings(ctx context.Context, view *catalog.Snapshot, c *ca
 		})
 	}
 	_ = g.Wait()
-	what := "settings of " + c.Name
+	what := settingsFault + c.Name
 	var from []catalog.Position
 	for i, id := range ids {
 		if _, done := p.held[id]; !done && errs[i] == nil {

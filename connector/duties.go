@@ -30,6 +30,7 @@ func (n *Node) systemDuties(ctx context.Context) {
 		} else {
 			n.clearFaults("command ") // the leader has its own
 			n.clearFaults("configuration")
+			n.clearFaults(settingsFault)
 		}
 		select {
 		case <-view.Superseded():

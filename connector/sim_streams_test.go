@@ -26,6 +26,7 @@ type topic struct {
 
 	keys    map[int64][]record // what happened to each key, in the order of its partition
 	letters map[place]bool     // records that cannot be rows
+	odd     map[place]record   // records that are rows or dead letters, as the settings want it
 	ends    map[int32]int64    // behind the last record or marker of each partition, as far as produced
 	deleted map[int32]int64    // the log begins here
 	next    int64              // key
@@ -64,7 +65,7 @@ func hashOf(text []byte) uint64 {
 func newStreams(rng *rand.Rand) []*stream {
 	of := func(t *topic, write string) *stream {
 		t.partitions = t.begun
-		t.keys, t.letters = map[int64][]record{}, map[place]bool{}
+		t.keys, t.letters, t.odd = map[int64][]record{}, map[place]bool{}, map[place]record{}
 		t.ends, t.deleted = map[int32]int64{}, map[int32]int64{}
 		return &stream{topic: t, connector: t.name, table: t.name, write: write}
 	}
@@ -199,6 +200,14 @@ func (t *topic) make(rng *rand.Rand) (r *kgo.Record, key int64, deletes, bad boo
 	case n < 30 && t.deletes:
 		r.Key = fmt.Append(nil, key)
 		return r, key, true, false
+	case n >= 90:
+		key = t.oddKey(t.next)
+		r.Key = nil
+		if t.compacted {
+			r.Key = fmt.Append(nil, "odd ", t.next)
+		}
+		r.Value = append([]byte(`{"more":1,`), t.value(rng, key)[1:]...)
+		return r, key, false, false
 	}
 	r.Value = t.value(rng, key)
 	return r, key, false, false
@@ -235,6 +244,10 @@ func (t *topic) sent(r *kgo.Record, key int64, deletes, bad bool) {
 	rec := record{place: at, deletes: deletes}
 	if !deletes {
 		rec.hash = hashOf(textOf(r.Value))
+	}
+	if t.isOdd(key) {
+		t.odd[at] = rec
+		return
 	}
 	t.keys[key] = append(t.keys[key], rec)
 	slices.SortFunc(t.keys[key], func(a, b record) int { return cmp.Compare(a.offset, b.offset) })

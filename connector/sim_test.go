@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"nyala/configs"
 	"nyala/connector/catalog"
 	"nyala/offsets"
 )
@@ -67,6 +68,8 @@ type simulation struct {
 	faults      []fault // that this seed may have
 	brief       bool    // a table has the shortest history there is
 	wiped       bool
+	newest      *configs.Config      // that an operator has given to the nodes; nil: the first one
+	refuses     bool                 // it makes dead letters of odd records
 	refusals    []*kfake.FaultHandle // what Kafka answers with errors
 	brokersDown []int32
 	trace       []string
@@ -145,6 +148,7 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 		s.takeLedger()
 	}
 	s.healAll()
+	s.finishSettings()
 	s.produceSome()
 	s.awaitTruth()
 	s.compareReplicas()
@@ -239,6 +243,7 @@ func (s *simulation) restartSome() {
 // boot starts a node; only on a disk that fails it may say that it cannot.
 func (s *simulation) boot(id string) {
 	s.note("start %s", id)
+	s.given[id] = s.newest
 	err := s.tryStart(id)
 	if err == nil {
 		return
