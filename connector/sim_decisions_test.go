@@ -36,20 +36,29 @@ func refusing(c *configs.Config, on bool) *configs.Config {
 	return &out
 }
 
-// changeSettings gives all nodes another file and restarts them one after the other, but not always all of them.
+// changeSettings gives all nodes another file and restarts them one after the other, but not always all of them. Records come in
+// all the while, and often the network is slow: what was decided under the old settings is on its way when the new ones come.
 func (s *simulation) changeSettings(string) {
+	if s.rng.IntN(2) == 0 {
+		s.note("slow network")
+		s.net.SetLatency(0, 400*time.Millisecond)
+	}
 	s.refuses = !s.refuses
 	s.newest = refusing(s.config, s.refuses)
 	s.note("the settings change: odd records are dead letters: %v", s.refuses)
 	ids := s.ids()
 	s.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	for _, id := range ids {
-		if s.rng.IntN(4) == 0 {
+		if s.rng.IntN(6) == 0 {
 			continue
 		}
 		s.produceSome()
-		s.renew(id, s.rng.IntN(2) == 0)
-		s.pause(2 * time.Second)
+		s.renew(id, s.rng.IntN(3) > 0)
+		s.pause(time.Second)
+	}
+	for range 8 { // the leader takes a while to see that all have it
+		s.produceSome()
+		s.pause(600 * time.Millisecond)
 	}
 }
 

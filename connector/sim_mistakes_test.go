@@ -76,9 +76,9 @@ var mistakes = []struct {
 	{"a manifest has a later timestamp", broken{store: 10}, 200, true},
 	{"flushes are installed in any order", broken{store: 11}, 200, true},
 	{"reads below the horizon are answered", broken{store: 14}, 200, true},
-	{"settings change without a fence", broken{node: fenceLeftOut}, 100, false},
-	{"where settings begin is read before the fence", broken{node: readBeforeFence}, 100, true},
-	{"new settings decide from the beginning", broken{node: beginsForgotten}, 100, false},
+	{"settings change without a fence", broken{node: fenceLeftOut}, 30, false},
+	{"where settings begin is read before the fence", broken{node: readBeforeFence}, 60, true},
+	{"new settings decide from the beginning", broken{node: beginsForgotten}, 40, false},
 }
 
 // TestSimulationFindsMistakes breaks one rule at a time, in a process of its own, for many of them end in a panic: a
