@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -257,4 +258,72 @@ func TestBadInputByWrite(t *testing.T) {
 			})
 		})
 	}
+}
+
+// writesOf is how many entries the tablets of a table got.
+func (w *world) writesOf(table string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.mu.tablets {
+		if t.table == table {
+			n += t.writes
+		}
+	}
+	return n
+}
+
+// TestPoison counts the work of bad records: those of a chunk are one entry, so every second record may be bad and rows and
+// letters take as many entries as rows alone would.
+func TestPoison(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 20_000
+		w := newWorld(t, map[string]int32{"app": 1})
+		var records []*kgo.Record
+		for i := range n {
+			r := &kgo.Record{Topic: "app", Value: event(0, i)}
+			if i%2 == 1 {
+				r.Value = []byte("poison")
+			}
+			records = append(records, r)
+		}
+		w.produceRecords(records...)
+		w.connector()
+		w.checkpointed(map[int32]int64{0: n})
+		if got := len(w.rows(schema.DeadLettersTable)); got != n/2 {
+			t.Errorf("got %d letters, want %d", got, n/2)
+		}
+		w.noProblems()
+		letters, rows := w.writesOf(schema.DeadLettersTable), w.writesOf("events")
+		if letters > n/500 || rows > 4*n/500 { // 4 tablets
+			t.Errorf("%d records took %d entries of letters and %d of rows", n, letters, rows)
+		}
+	})
+}
+
+// TestLettersStandStill has a tablet of dead letters that takes nothing for a while: rows behind the bad record come in all the same,
+// and only the checkpoint waits.
+func TestLettersStandStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 1})
+		var still atomic.Bool
+		still.Store(true)
+		w.setWrite(func(tablet uint64, _ int) writeFault {
+			if still.Load() && w.mu.tablets[tablet].table == schema.DeadLettersTable {
+				return writeFails
+			}
+			return writeWorks
+		})
+		w.produceRecords(&kgo.Record{Topic: "app", Value: []byte("poison")})
+		w.connector()
+		w.produce("app", 0, 1, 100)
+		w.awaitRows(100)
+		if at := w.checkpoint(0); at != 0 {
+			t.Errorf("the checkpoint is at %d before the letter is there", at)
+		}
+		still.Store(false)
+		w.checkpointed(map[int32]int64{0: 101})
+		if got := len(w.rows(schema.DeadLettersTable)); got != 1 {
+			t.Errorf("got %d letters", got)
+		}
+	})
 }

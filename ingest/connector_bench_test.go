@@ -11,13 +11,14 @@ import (
 	"nyala/ingest/broker"
 	"nyala/ingest/decode"
 	"nyala/offsets"
+	"nyala/store/batch"
 	"nyala/store/schema"
 )
 
-// benchRouter has one table of four tablets.
-type benchRouter struct{ layout *Layout }
+// benchRouter has one table of four tablets, and dead letters.
+type benchRouter struct{ layouts map[string]*Layout }
 
-func (r benchRouter) Layout(string) (*Layout, error) { return r.layout, nil }
+func (r benchRouter) Layout(table string) (*Layout, error) { return r.layouts[table], nil }
 
 func (r benchRouter) EnsureRange(context.Context, string, int64) error { return nil }
 
@@ -38,7 +39,12 @@ func benchSchema() *schema.Schema {
 
 // BenchmarkIngest takes reference events from a broker in this process to finished entries, which are thrown
 // away: lz4, 8 partitions, 4 tablets. CPU time includes the broker's.
-func BenchmarkIngest(b *testing.B) {
+func BenchmarkIngest(b *testing.B) { benchIngest(b, false) }
+
+// BenchmarkBadRecords is the same with records of which each is a dead letter.
+func BenchmarkBadRecords(b *testing.B) { benchIngest(b, true) }
+
+func benchIngest(b *testing.B, bad bool) {
 	const partitions = 8
 	k, err := broker.Start(broker.Options{Partitions: partitions, Topics: []string{"events"}})
 	if err != nil {
@@ -53,32 +59,39 @@ func BenchmarkIngest(b *testing.B) {
 	if err := p.Run(context.Background(), int64(b.N), 0); err != nil {
 		b.Fatal(err)
 	}
-	var bytes, entries atomic.Int64
+	var bytes, entries, left atomic.Int64
+	left.Store(int64(b.N))
+	done := make(chan struct{})
 	sender := NewSender(SenderOptions{Write: func(_ context.Context, _ uint64, entry []byte) (Answer, error) {
 		bytes.Add(int64(len(entry)))
 		entries.Add(1)
+		p, err := batch.ParseWrite(entry)
+		if err != nil {
+			panic(err)
+		}
+		if left.Add(-int64(p.Batch.Rows)) == 0 {
+			close(done)
+		}
 		return Answer{}, nil
 	}})
 	defer sender.Close()
-	var left atomic.Int64
-	left.Store(int64(b.N))
-	done := make(chan struct{})
+	router := benchRouter{map[string]*Layout{
+		"events":                {Schema: benchSchema(), Ranges: []RangeTablets{{Low: -1 << 62, High: 1 << 62, Tablets: []uint64{2, 3, 4, 5}}}},
+		schema.DeadLettersTable: {Schema: schema.DeadLetters(), Ranges: []RangeTablets{{Low: -1 << 62, High: 1 << 62, Tablets: []uint64{6}}}},
+	}}
+	if bad {
+		router.layouts["events"].Schema.Columns[0].Name = "another"
+	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	cpu := cpuTime(b)
 	c, err := New(Options{
 		Logger: slog.New(slog.DiscardHandler), Name: "bench", Topics: []string{"events"}, Table: "events", Kafka: Kafka{Brokers: k.Addresses()}, Settings: Settings{TimestampUnit: decode.Microseconds},
-		Router: benchRouter{&Layout{Schema: benchSchema(), Ranges: []RangeTablets{{Low: -1 << 62, High: 1 << 62, Tablets: []uint64{2, 3, 4, 5}}}}},
-		Sender: sender,
+		Router: router, Sender: sender,
 		CreateCheckpoint: func(_ context.Context, _ []offsets.Source, starts []int64) ([]int64, error) {
 			return starts, nil
 		},
 		RaiseCheckpoints: func(context.Context, map[offsets.Source]int64) error { return nil },
-		Freshness: func(_ float64, rows int) {
-			if left.Add(-int64(rows)) == 0 {
-				close(done)
-			}
-		},
 	})
 	if err != nil {
 		b.Fatal(err)
