@@ -165,6 +165,9 @@ func (d *JSON) Decode(r *Record, rows *batch.Builder) (batch.Op, error) {
 
 func (d *JSON) badRecord(reason Reason, text []byte) error {
 	e := &BadRecord{Reason: reason, Got: d.fault.got, Want: d.fault.want, At: d.fault.at}
+	if e.Want == "" {
+		e.Want = wants[reason]
+	}
 	if d.fault.column >= 0 {
 		e.Column = d.columns[d.fault.column].Name
 		if e.Want == "" {
@@ -173,9 +176,6 @@ func (d *JSON) badRecord(reason Reason, text []byte) error {
 	}
 	if e.Got == "" {
 		e.Got = describe(text, d.fault.at)
-	}
-	if e.Want == "" {
-		e.Want = wants[reason]
 	}
 	return e
 }
