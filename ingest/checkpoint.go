@@ -57,6 +57,13 @@ func (s *session) all() []*owner {
 	return owners
 }
 
+// assigned is the number of partitions.
+func (s *session) assigned() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.owners)
+}
+
 // publish raises the checkpoints of owners to their watermarks, and only then commits them to Kafka, where that
 // is allowed. Whoever calls it holds the gate, and the owners have not been revoked.
 func (s *session) publish(ctx context.Context, owners []*owner, commit bool) {

@@ -21,6 +21,7 @@ type fetchSize struct {
 		brokers      map[int32]bool // that sent them
 		growth       float64        // bytes in memory for each on the wire; falls slowly, rises at once
 		bytes        int32          // asked for now
+		told         [2]int32       // the last answer of adjust
 	}
 }
 
@@ -29,8 +30,11 @@ const (
 	fetchBytesMax       = 16 << 20  // of one fetch, all partitions of a broker
 	fetchBytesFirst     = 1 << 20   // of a new client
 	fetchPartitionBytes = 512 << 10 // small enough to stay in cache until it is decoded
-	fetchPartitionShare = 8         // of a fetch: so many partitions get something, at least
-	growthDecay         = 0.9
+	// Of a fetch each partition gets its share, as long as there are not too many: then it takes several to serve all, and the broker
+	// sees to it that each has its turn. Shares that are too small make chunks that are too small.
+	fetchPartitionsMin = 8
+	fetchPartitionsMax = 32
+	growthDecay        = 0.9
 )
 
 func newFetchSize(target int64) *fetchSize {
@@ -55,19 +59,23 @@ func (f *fetchSize) OnFetchBatchRead(meta kgo.BrokerMetadata, _ string, _ int32,
 }
 
 // adjust is called after a poll; it says what the next fetches should ask for, and whether that is new.
-func (f *fetchSize) adjust() (bytes, partition int32, changed bool) {
+func (f *fetchSize) adjust(partitions int) (bytes, partition int32, changed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.mu.wire > 0 {
 		f.mu.growth = max(float64(f.mu.memory)/float64(f.mu.wire), growthDecay*f.mu.growth)
 		want := float64(f.target) / f.mu.growth / float64(max(len(f.mu.brokers), 1))
 		want = max(fetchBytesMin, min(want, float64(f.max), 2*float64(f.mu.bytes)))
-		changed = int32(want) != f.mu.bytes
 		f.mu.bytes = int32(want)
 		f.mu.wire, f.mu.memory = 0, 0
 		clear(f.mu.brokers)
 	}
-	return f.mu.bytes, partitionOf(f.mu.bytes), changed
+	bytes, partition = f.mu.bytes, partitionOf(f.mu.bytes, partitions)
+	changed = f.mu.told != [2]int32{bytes, partition}
+	f.mu.told = [2]int32{bytes, partition}
+	return bytes, partition, changed
 }
 
-func partitionOf(bytes int32) int32 { return min(fetchPartitionBytes, bytes/fetchPartitionShare) }
+func partitionOf(bytes int32, partitions int) int32 {
+	return min(fetchPartitionBytes, bytes/int32(min(max(partitions, fetchPartitionsMin), fetchPartitionsMax)))
+}

@@ -90,7 +90,7 @@ func (s *session) newClient() (*kgo.Client, error) {
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(s.fetch.mu.bytes),
 		kgo.FetchMaxWait(fetchWait),
-		kgo.FetchMaxPartitionBytes(partitionOf(s.fetch.mu.bytes)),
+		kgo.FetchMaxPartitionBytes(partitionOf(s.fetch.mu.bytes, 0)),
 		kgo.WithDecompressor(s.inflate),
 		kgo.MetadataMaxAge(metadataAge),
 		kgo.RecordDeliveryTimeout(letterTimeout),

@@ -152,7 +152,7 @@ func (s *session) poll() {
 		for i := range fetches {
 			s.fetched(&fetches[i])
 		}
-		if bytes, partition, changed := s.fetch.adjust(); changed {
+		if bytes, partition, changed := s.fetch.adjust(s.assigned()); changed {
 			s.client.UpdateFetchMaxBytes(bytes, partition)
 		}
 		s.mu.Lock()

@@ -45,7 +45,7 @@ func serveNode(args []string) error {
 	runtime.MemProfileRate = 64 << 10
 	disk := vfs.OS()
 	if *rate > 0 || *sync > 0 {
-		disk = newSlowDisk(disk, *rate, *sync)
+		disk = vfs.NewSlow(disk, *rate, *sync)
 	}
 	node, err := connector.Start(connector.Options{
 		Config: config, Node: *id, FS: disk, Logger: slog.New(slog.NewTextHandler(os.Stdout, nil)), Version: "overload", Entropy: rand.Reader,
