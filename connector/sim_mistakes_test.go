@@ -113,7 +113,7 @@ func TestSimulationFindsMistakes(t *testing.T) {
 
 // finding is the line that says what a failed run saw.
 func finding(out string) string {
-	line := regexp.MustCompile(`(?m)^(panic: .*|\s+(?:sim_\w*|cluster_)test.go:\d+: (?:[^s]|s[^e]).*|SIG.*)$`).FindString(out)
+	line := regexp.MustCompile(`(?m)^(panic: .*|\s+(?:sim_\w*|cluster_|verify_)test.go:\d+: (?:[^s]|s[^e]).*|SIG.*)$`).FindString(out)
 	return strings.TrimSpace(line[:min(len(line), 300)])
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"nyala/configs"
 	"nyala/connector/api"
 	"nyala/connector/catalog"
 	"nyala/connector/query"
@@ -559,6 +560,45 @@ func TestVerifyCompacted(t *testing.T) {
 		if r := v.result; !r.Exact || r.Complete || r.NotCheckable < 30 || r.Sources[0].Compacted < 30 {
 			t.Errorf("result %s, differences %s", text(r), text(v.differences))
 		}
+		c.stopAll()
+	})
+}
+
+// TestVerifyChangedSettings has a connector whose settings change from inserts to upserts, and from refusing unknown fields to
+// ignoring them; letters of the older settings are replayed under the newer.
+func TestVerifyChangedSettings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := strings.Replace(clusterConfig, "format: json\n", "format: json\n    write: insert\n    on_unknown_field: dead_letter\n", 1)
+		c := newClusterOf(t, 1, 1, 1, config, kfake.NumBrokers(1), kfake.Ports(9092), kfake.SeedTopics(1, "app"))
+		c.startAll()
+		c.send(0, `{"tenant":1,"id":1,"text":"a"}`, `{"tenant":1,"id":1,"text":"b"}`, `{"tenant":1,"id":2,"x":0}`, `{"tenant":1,"id":3,"text":"c"}`, `{"tenant":1,"id":4,"x":0}`)
+		c.awaitRead("n1", 0, 5)
+		c.wantExact("n1", "events", 2)
+		c.kill("n1", 1)
+		c.config.Connectors[0].Write, c.config.Connectors[0].OnUnknownField = configs.WriteUpsert, configs.UnknownFieldIgnore
+		c.start("n1")
+		for range 600 {
+			if k, ok := c.nodes["n1"].catalog.Snapshot().Connector("app"); ok && k.Decision().Version == 2 && k.Change == nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		c.send(0, `{"tenant":1,"id":3,"text":"d"}`, `{"tenant":1,"id":3,"text":"e","x":0}`, `{"tenant":1,"id":5}`)
+		c.awaitRead("n1", 0, 8)
+		v := c.wantExact("n1", "events", 3)
+		if v.result.DeadLetters != 2 || v.result.Records != 8 {
+			t.Errorf("result %s", text(v.result))
+		}
+		time.Sleep(2 * time.Minute) // a claim soon after the change might have been decided by the older settings
+		if got, err := c.replayOn("n1", replayRequest{}); err != nil || got.Replayed != 2 {
+			t.Fatalf("replay: %+v, %v", got, err)
+		}
+		c.wantExact("n1", "events", 5)
+		c.write("n1", "events", batch.Upsert, number(1), number(1), words("b"), number(0), number(1))
+		c.write("n1", "events", batch.Upsert, number(1), number(3), words("d"), number(0), number(5))
+		c.write("n1", "events", batch.Delete, number(1), number(4), words(""), number(0), number(0))
+		c.wantDifferences("n1", "events", "missing row  at dead letters/0/1", "other row tenant=1, id=1 at app/0/0 text,kafka_offset",
+			"other row tenant=1, id=3 at app/0/6 text,kafka_offset")
 		c.stopAll()
 	})
 }
