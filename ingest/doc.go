@@ -17,6 +17,8 @@
 //   - A chunk of offsets is decided when all its rows were applied, and its dead letters too. The watermark moves
 //     over contiguously decided chunks only; control records and holes belong to the chunk around them.
 //   - The watermark is checkpointed first and committed to Kafka then, and not at all once the partition is revoked.
+//   - An owner decides by the versions of the settings that it began with, each from its offset on. When there is a newer
+//     one it begins again at the checkpoint; while one is on its way it waits.
 //   - A refused segment kills its owner; another one begins at the checkpoint. Rows are never taken out of an
 //     owner's stream in any other way.
 //
