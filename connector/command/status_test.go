@@ -64,7 +64,7 @@ func pageOf(t *testing.T, s api.Status, colour bool) string {
 func TestStatusPage(t *testing.T) {
 	golden(t, "status_healthy", pageOf(t, healthyStatus(), false))
 	golden(t, "status_ill", pageOf(t, illStatus(), false))
-	golden(t, "status_empty", pageOf(t, api.Status{Cluster: "tracking", Durability: "fsync", Version: "v1.2.3", Reasons: []string{"the cluster is not made yet"}}, false))
+	golden(t, "status_empty", pageOf(t, api.Status{Cluster: "tracking", Durability: "fsync", Version: "v1.2.3", Reasons: []string{"the cluster is not made yet"}, Warnings: []string{"connector app: its settings are about to change"}}, false))
 
 	// Colour changes nothing but the colour, so that columns stay where they are.
 	coloured := pageOf(t, illStatus(), true)
