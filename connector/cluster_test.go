@@ -221,14 +221,22 @@ func (c *cluster) stopAll() {
 
 func (c *cluster) produce(from, to int) {
 	c.t.Helper()
+	var values []string
+	for i := from; i < to; i++ {
+		values = append(values, fmt.Sprintf(`{"tenant":%d,"id":%d,"text":"event %d"}`, i%7, i, i))
+	}
+	c.produceValues(values...)
+}
+
+func (c *cluster) produceValues(values ...string) {
+	c.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.broker.ListenAddrs()...), kgo.DefaultProduceTopic("app"),
 		kgo.Dialer(c.kafka.DialContext), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer client.Close()
-	for i := from; i < to; i++ {
-		value := fmt.Sprintf(`{"tenant":%d,"id":%d,"text":"event %d"}`, i%7, i, i)
+	for _, value := range values {
 		client.Produce(context.Background(), &kgo.Record{Value: []byte(value)}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				c.t.Errorf("produce: %v", err)

@@ -141,15 +141,9 @@ func (n *Node) tableAt(ctx context.Context, name string, at int64) (*catalog.Sna
 	view := n.catalog.Snapshot()
 	t, ok := view.Table(name)
 	if ok && t.Schema.Range != nil {
-		err := retry(ctx, 10*time.Millisecond, 250*time.Millisecond, func() error {
-			r, err := n.proposeAt(ctx, at, catalog.AskFates{Member: n.member()}) // nothing; its answer says how far the catalog is
-			if err == nil {
-				view, err = n.catalog.Await(ctx, r.Generation)
-			}
-			return err
-		})
-		if err != nil {
-			return nil, nil, coded(http.StatusServiceUnavailable, "catalog_unavailable", "the system group does not answer: %v", err)
+		var err error
+		if view, err = n.viewNow(ctx, at); err != nil {
+			return nil, nil, err
 		}
 		t, ok = view.Table(name)
 	}
@@ -157,6 +151,22 @@ func (n *Node) tableAt(ctx context.Context, name string, at int64) (*catalog.Sna
 		return nil, nil, coded(http.StatusNotFound, "table_not_found", "there is no table %q; `nyala status` lists them", name)
 	}
 	return view, t, nil
+}
+
+// viewNow is the catalog as it is by now, asked for through the log of the system group; what is made by later commands was made
+// later than at.
+func (n *Node) viewNow(ctx context.Context, at int64) (view *catalog.Snapshot, err error) {
+	err = retry(ctx, 10*time.Millisecond, 250*time.Millisecond, func() error {
+		r, err := n.proposeAt(ctx, at, catalog.AskFates{Member: n.member()}) // nothing; its answer says how far the catalog is
+		if err == nil {
+			view, err = n.catalog.Await(ctx, r.Generation)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, coded(http.StatusServiceUnavailable, "catalog_unavailable", "the system group does not answer: %v", err)
+	}
+	return view, nil
 }
 
 // advance makes each tablet's last timestamp at least to, and returns the greatest that any has.

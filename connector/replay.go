@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"time"
 
 	"nyala/configs"
 	"nyala/connector/api"
@@ -92,6 +91,9 @@ func (n *Node) newReplay(request replayRequest, report func(api.Replay) error) (
 
 // all replays what is selected, step by step.
 func (r *replay) all(ctx context.Context) error {
+	if _, err := r.n.viewNow(ctx, r.n.options.Now().UnixMicro()); err != nil { // a node whose catalog is behind would judge by older settings
+		return err
+	}
 	if !r.request.dry {
 		if err := r.carryOut(ctx); err != nil {
 			return err
@@ -265,7 +267,7 @@ func (r *replay) put(ctx context.Context, open *openClaims) error {
 			if slices.Contains(refused, uint32(i)) {
 				note = "its range is no longer kept: there is no row"
 			}
-			open.appendMark(marks, row, time.Now().UnixMicro(), note)
+			open.appendMark(marks, row, r.n.options.Now().UnixMicro(), note)
 			if open.run(row) == r.run {
 				r.progress.Replayed++
 			} else {

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"time"
 
 	"nyala/connector/api"
 	"nyala/connector/query"
@@ -175,7 +174,7 @@ func appendClaim(rows *batch.Builder, f *freshLetters, r *replay, table string, 
 	k[replaySequence].AppendInt(r.sequence)
 	k[replayOperation].AppendBytes([]byte(operations[v.Op]))
 	k[replayRow].AppendBytes(v.Row)
-	k[replayClaimed].AppendInt(time.Now().UnixMicro())
+	k[replayClaimed].AppendInt(r.n.options.Now().UnixMicro())
 	k[replayReplayed].AppendNull()
 	k[replayNote].AppendNull()
 }
