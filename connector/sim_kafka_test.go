@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -20,6 +21,10 @@ func (s *simulation) addPartitions(string) {
 		r, err := kadm.NewClient(s.producer()).CreatePartitions(context.Background(), 1, t.name)
 		if err == nil {
 			err = r.Error()
+		}
+		if errors.Is(err, kerr.NotController) {
+			s.note("kafka's controller is away")
+			continue
 		}
 		if err != nil {
 			s.t.Fatal(err)
