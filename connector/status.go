@@ -112,7 +112,7 @@ func (r *replica) status(node string) api.Replica {
 	case t.Failed != nil:
 		out.State, out.Reason = api.ReplicaFailed, t.Failed.Error()
 	case t.Damage != nil:
-		out.State, out.Reason = api.ReplicaDamaged, "a file is copied from another replica, reads use that one's: "+t.Damage.Error()
+		out.State, out.Reason = api.ReplicaDamaged, "a file is copied from another replica: "+t.Damage.Error()
 	case t.Fault != nil:
 		out.Reason = t.Fault.Error()
 	}

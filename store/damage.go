@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nyala/store/rowset"
+	"nyala/store/vfs"
 )
 
 // ErrDamaged is in every error that says that a tablet's files are not what they must be: bytes that changed, a file that is
@@ -33,11 +34,17 @@ const (
 	spareTimeout = 5 * time.Second  // of a page that a scan waits for
 	mendPause    = 5 * time.Second  // before a copy that failed is tried again
 	mendPatience = 10 * time.Minute // of the copy of one file
+
+	scrubFirst    = 10 * time.Minute // after the start, which has other work
+	scrubInterval = 24 * time.Hour   // in which every file is read once
+	scrubRest     = 20               // between two reads of 1 MiB, by the time that the first one took
+	scrubRestMin  = 50 * time.Millisecond
 )
 
-// flaw is a damaged Parquet file of a running tablet: its pages come from another replica until the file was copied.
+// flaw is a damaged file of a running tablet. Until a Parquet file was copied its pages come from another replica; a keys file is in memory.
 type flaw struct {
 	disk  *diskRowSet
+	file  int // 0 Parquet, 1 keys
 	cause error
 	again time.Time // when its copy is tried next
 }
@@ -48,7 +55,7 @@ func (t *Tablet) guard(d *diskRowSet) {
 		return
 	}
 	d.RowSet.SetSpare(func(b []byte, off int64, cause error) error {
-		t.flawed(d, cause)
+		t.flawed(d, 0, cause)
 		ctx, cancel := context.WithTimeout(context.Background(), spareTimeout)
 		defer cancel()
 		f, err := t.manager.options.Fetch(ctx, t.spec.ID, parquetName(d.id), off)
@@ -60,16 +67,16 @@ func (t *Tablet) guard(d *diskRowSet) {
 	})
 }
 
-// flawed notes that d's Parquet file is damaged, and has it copied.
-func (t *Tablet) flawed(d *diskRowSet, cause error) {
+// flawed notes that a file of d is damaged, and has it copied.
+func (t *Tablet) flawed(d *diskRowSet, file int, cause error) {
 	t.mu.Lock()
-	known := !slices.Contains(t.mu.disks, d) || slices.ContainsFunc(t.mu.flaws, func(f *flaw) bool { return f.disk == d })
+	known := !slices.Contains(t.mu.disks, d) || slices.ContainsFunc(t.mu.flaws, func(f *flaw) bool { return f.disk == d && f.file == file })
 	if !known {
-		t.mu.flaws = append(t.mu.flaws, &flaw{disk: d, cause: cause})
+		t.mu.flaws = append(t.mu.flaws, &flaw{disk: d, file: file, cause: cause})
 	}
 	t.mu.Unlock()
 	if !known {
-		t.log.Error("file is damaged, it is copied from another replica", "file", path.Join(t.dir, parquetName(d.id)), "error", cause)
+		t.log.Error("file is damaged, it is copied from another replica", "file", path.Join(t.dir, d.names()[file]), "error", cause)
 		t.wake()
 	}
 }
@@ -87,34 +94,37 @@ func (t *Tablet) mendOne(ctx context.Context) (done bool) {
 	if f == nil {
 		return false
 	}
-	err := t.copyAgain(ctx, f.disk)
+	err := t.copyAgain(ctx, f.disk, f.file)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
 		f.again = now.Add(mendPause)
-		t.log.Warn("damaged file not copied yet", "file", parquetName(f.disk.id), "error", err, "again", mendPause)
+		t.log.Warn("damaged file not copied yet", "file", f.disk.names()[f.file], "error", err, "again", mendPause)
 		return false
 	}
 	t.mu.flaws = slices.DeleteFunc(slices.Clone(t.mu.flaws), func(o *flaw) bool { return o == f })
-	t.log.Info("damaged file copied from another replica", "file", parquetName(f.disk.id))
+	t.log.Info("damaged file copied from another replica", "file", f.disk.names()[f.file])
 	return true
 }
 
-// copyAgain gives d's Parquet file its content back. The manifest says what that is.
-func (t *Tablet) copyAgain(ctx context.Context, d *diskRowSet) error {
+// copyAgain gives a file of d its content back. The manifest says what that is.
+func (t *Tablet) copyAgain(ctx context.Context, d *diskRowSet, file int) error {
+	if t.manager.options.Fetch == nil {
+		return fmt.Errorf("store: tablet %d: there is no other replica to copy %s from", t.spec.ID, d.names()[file])
+	}
 	ctx, cancel := context.WithTimeout(ctx, mendPatience)
 	defer cancel()
 	fetch := func(ctx context.Context, name string, off int64) (io.ReadCloser, error) {
 		return t.manager.options.Fetch(ctx, t.spec.ID, name, off)
 	}
-	name := parquetName(d.id)
+	name, want := d.names()[file], d.files()[file]
 	temp := name + mendSuffix
-	if err := download(ctx, t.fs, fetch, name, d.parquet, path.Join(t.dir, temp)); err != nil {
+	if err := download(ctx, t.fs, fetch, name, want, path.Join(t.dir, temp)); err != nil {
 		return err
 	}
 	t.lockDisk()
 	defer t.unlockDisk()
-	if t.installedFiles()[name] != d.parquet {
+	if t.installedFiles()[name] != want {
 		t.remove(temp) // a Restore has replaced it
 		return nil
 	}
@@ -123,6 +133,9 @@ func (t *Tablet) copyAgain(ctx context.Context, d *diskRowSet) error {
 	}
 	if err := t.fs.SyncDir(t.dir); err != nil {
 		return fmt.Errorf("store: mend: %w", err)
+	}
+	if file == 1 {
+		return nil
 	}
 	return d.Renew(t.fs)
 }
@@ -137,3 +150,70 @@ func (s *state) damage() error {
 
 // unusable tells whether an error means that a file is missing or not what was written, so that to try again helps nobody.
 func unusable(err error) bool { return errors.Is(err, rowset.ErrCorrupt) || isMissing(err) }
+
+// scrub reads every file of every tablet once in an interval and has what is damaged copied. One file is read at a time, in
+// pieces with pauses. Manager.run waits for it.
+func (m *Manager) scrub(ctx context.Context) {
+	rest(ctx, scrubFirst)
+	for ctx.Err() == nil {
+		begin := time.Now()
+		for _, t := range m.Tablets() {
+			t.mu.RLock()
+			disks := t.mu.disks
+			t.mu.RUnlock()
+			for _, d := range disks {
+				for i := range d.names() {
+					t.scrubOne(ctx, d, i)
+				}
+			}
+		}
+		rest(ctx, max(scrubInterval-time.Since(begin), time.Minute))
+	}
+}
+
+func (t *Tablet) scrubOne(ctx context.Context, d *diskRowSet, i int) {
+	paced := pacedFS{t.fs, ctx}
+	if err := verifyFile(paced, path.Join(t.dir, d.names()[i]), d.files()[i]); err != nil && ctx.Err() == nil {
+		t.flawed(d, i, err)
+	}
+}
+
+// pacedFS opens files that are read slowly.
+type pacedFS struct {
+	vfs.FS
+	ctx context.Context
+}
+
+func (p pacedFS) Open(name string) (vfs.File, error) {
+	f, err := p.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return &pacedFile{f, p.ctx}, nil
+}
+
+// pacedFile rests after each read for scrubRest times as long as it took.
+type pacedFile struct {
+	vfs.File
+	ctx context.Context
+}
+
+func (f *pacedFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	n, err := f.File.ReadAt(p, off)
+	rest(f.ctx, max(scrubRest*time.Since(begin), scrubRestMin))
+	return n, err
+}
+
+// rest waits for d or until ctx is done.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"nyala/store/batch"
 	"nyala/store/schema"
@@ -327,4 +329,45 @@ func TestFlushFileLost(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestScrub: files that nobody reads are read once a day, and what is damaged is copied.
+func TestScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{FlushBytes: 1 << 30, FlushAge: time.Hour})
+		if _, err := g.propose(t.Context(), 0, pairs(batch.Upsert, 1, 1, 2, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.managers[0].Checkpoint(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		mem := g.managers[1].options.FS
+		want := map[string][]byte{}
+		for name := range g.tablets[1].installedFiles() {
+			data, err := vfs.ReadFile(mem, path.Join(g.tablets[1].dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[name] = bytes.Clone(data)
+			data[len(data)/2] ^= 1
+			if err := vfs.ReplaceFile(mem, path.Join(g.tablets[1].dir, name), data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(scrubFirst + time.Minute)
+		for name, data := range want {
+			if got, err := vfs.ReadFile(mem, path.Join(g.tablets[1].dir, name)); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s is still damaged, %v", name, err)
+			}
+		}
+		if len(want) != 2 || g.tablets[1].Status().Damage != nil {
+			t.Errorf("%d files, %v", len(want), g.tablets[1].Status().Damage)
+		}
+		for _, m := range g.managers {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

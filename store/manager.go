@@ -309,6 +309,9 @@ func (m *Manager) OpenFile(id ID, name string, off int64) (io.ReadCloser, error)
 // run wakes tablets as they grow old, and frees memory.
 func (m *Manager) run(ctx context.Context) {
 	defer close(m.done)
+	var scrub sync.WaitGroup
+	scrub.Go(func() { m.scrub(ctx) })
+	defer scrub.Wait()
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
 	for {

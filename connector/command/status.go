@@ -172,7 +172,12 @@ func (p *page) tablets(tablets []api.Tablet) {
 		for _, r := range t.Replicas {
 			good := r.State == api.ReplicaRunning
 			whole = whole && good
-			replicas = append(replicas, r.Node+" "+p.paint(good, r.State))
+			state := r.State
+			if state == api.ReplicaDamaged { // "rebuilding from n2" of "rebuilding from n2: file ..."
+				what, _, _ := strings.Cut(r.Reason, ": ")
+				state += ": " + what
+			}
+			replicas = append(replicas, r.Node+" "+p.paint(good, state))
 		}
 		if whole {
 			continue
