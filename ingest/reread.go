@@ -127,16 +127,22 @@ func (r *Rereader) find(ctx context.Context) error {
 		return nil
 	}
 	admin := kadm.NewClient(r.client)
-	starts, err := admin.ListStartOffsets(ctx, topics...)
-	if err != nil {
-		return r.explain(err)
-	}
-	ends, err := admin.ListCommittedOffsets(ctx, topics...)
-	if err != nil {
-		return r.explain(err)
-	}
-	if err := r.begin(starts, ends); err != nil {
-		return err
+	for {
+		starts, err := admin.ListStartOffsets(ctx, topics...)
+		if err != nil {
+			return r.explain(err)
+		}
+		ends, err := admin.ListCommittedOffsets(ctx, topics...)
+		if err != nil {
+			return r.explain(err)
+		}
+		// A partition's new leader may know for a moment of less than the one before it had told.
+		if err = r.begin(starts, ends); err == nil {
+			break
+		}
+		if !errors.Is(err, errEndsEarly) || !pause(ctx, time.Second) {
+			return err
+		}
 	}
 	r.findPolicies(ctx, admin, topics)
 	return nil
@@ -161,10 +167,13 @@ func (r *Rereader) findPolicies(ctx context.Context, admin *kadm.Client, topics 
 	}
 }
 
+// errEndsEarly says that Kafka has less than was read of it once.
+var errEndsEarly = errors.New("records were lost at its end (unclean leader election)")
+
 // begin compares what is wanted with what there is.
 func (r *Rereader) begin(starts, ends kadm.ListedOffsets) error {
 	assign := map[string]map[int32]kgo.Offset{}
-	r.next = make([]int64, len(r.sources))
+	r.next, r.left = make([]int64, len(r.sources)), 0
 	for i := range r.sources {
 		s := &r.sources[i]
 		if s.Topic == "" {
@@ -176,8 +185,7 @@ func (r *Rereader) begin(starts, ends kadm.ListedOffsets) error {
 			return fmt.Errorf("ingest: offsets of %s/%d: %w", s.Topic, s.Source.Partition, errorOr(err))
 		}
 		if end.Offset < s.Wanted.Next {
-			return fmt.Errorf("ingest: %s/%d ends at %d, but was read up to %d: records were lost at its end (unclean leader election)",
-				s.Topic, s.Source.Partition, end.Offset, s.Wanted.Next)
+			return fmt.Errorf("ingest: %s/%d ends at %d, but was read up to %d: %w", s.Topic, s.Source.Partition, end.Offset, s.Wanted.Next, errEndsEarly)
 		}
 		s.Found = offsets.Range{First: max(s.Wanted.First, first.Offset), Next: s.Wanted.Next}
 		if s.Found.Empty() {
@@ -324,6 +332,10 @@ func (r *Rereader) fetched(ctx context.Context, t *kgo.FetchTopic, p *kgo.FetchP
 	if errors.Is(p.Err, kerr.OffsetOutOfRange) && r.next[i] < s.Wanted.Next {
 		return n, r.overtaken(ctx, i, visit)
 	}
+	var large *kgo.ErrDecompressTooLarge
+	if errors.As(p.Err, &large) && r.next[i] < s.Wanted.Next {
+		return n, r.skip(i, large, visit)
+	}
 	if kerr.IsRetriable(p.Err) || errors.Is(p.Err, context.DeadlineExceeded) {
 		return n, nil
 	}
@@ -336,6 +348,24 @@ func (r *Rereader) moveTo(i int, next int64) {
 		r.left--
 		r.client.PauseFetchPartitions(map[string][]int32{s.Topic: {s.Source.Partition}})
 	}
+}
+
+// skip leaves out a batch that is too large for ingest, too.
+func (r *Rereader) skip(i int, large *kgo.ErrDecompressTooLarge, visit func(*Reread) error) error {
+	s := &r.sources[i]
+	span := offsets.Range{First: r.next[i], Next: min(large.NextOffset, s.Wanted.Next)}
+	if err := visit(&Reread{Source: i, Span: span, TooLarge: true}); err != nil {
+		return err
+	}
+	r.seek(i, large.NextOffset)
+	r.moveTo(i, span.Next)
+	return nil
+}
+
+// seek makes the client fetch from an offset on.
+func (r *Rereader) seek(i int, next int64) {
+	s := &r.sources[i]
+	r.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.Topic: {s.Source.Partition: {Epoch: -1, Offset: next}}})
 }
 
 // overtaken goes on where the log begins now: retention deleted records that were about to be read.
@@ -358,7 +388,7 @@ func (r *Rereader) overtaken(ctx context.Context, i int, visit func(*Reread) err
 	if err := visit(&Reread{Source: i, Span: lost, Gone: true}); err != nil {
 		return err
 	}
-	r.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.Topic: {s.Source.Partition: {Epoch: -1, Offset: first.Offset}}})
+	r.seek(i, first.Offset)
 	r.moveTo(i, lost.Next)
 	return nil
 }

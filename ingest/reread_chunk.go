@@ -12,14 +12,16 @@ import (
 
 // Reread is what became of some records of a source that were read again.
 type Reread struct {
-	Source  int           // position in RereadOptions.Sources
-	Span    offsets.Range // the offsets that this is about; those without a record are markers, aborted, or compacted
-	Gone    bool          // Kafka has deleted them all: retention overtook the reader
-	Records int
-	Holes   int64       // offsets of the span that have neither a record nor a marker: aborted, or compacted
-	Rows    batch.Batch // of the table
-	Offsets []int64     // per row
-	Letters batch.Batch // of nyala.dead_letters: records that are no rows
+	Source int           // position in RereadOptions.Sources
+	Span   offsets.Range // the offsets that this is about; those without a record are markers, aborted, or compacted
+	Gone   bool          // Kafka has deleted them all: retention overtook the reader
+	// TooLarge says that the last of these offsets are a batch that becomes too large when it is decompressed: nobody reads it.
+	TooLarge bool
+	Records  int
+	Holes    int64       // offsets of the span that have neither a record nor a marker: aborted, or compacted
+	Rows     batch.Batch // of the table
+	Offsets  []int64     // per row
+	Letters  batch.Batch // of nyala.dead_letters: records that are no rows
 
 	chunk *rereadChunk
 }

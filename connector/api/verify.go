@@ -36,6 +36,7 @@ const (
 	OtherLetter   = "other dead letter"
 	ExtraLetter   = "extra dead letter"
 	DoubledLetter = "doubled dead letter"
+	MissingGap    = "missing gap"
 	GapOfARecord  = "gap of a record"
 )
 

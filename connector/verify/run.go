@@ -326,6 +326,10 @@ func (r *Run) readTopics(ctx context.Context) error {
 				r.evidence[i].lost = true
 				return nil
 			}
+			if in.TooLarge {
+				r.wantGap(s, int(i), in.Span)
+				return nil
+			}
 			s.records += int64(in.Records)
 			if s.compact && in.Holes > 0 {
 				s.holes += in.Holes
@@ -390,6 +394,18 @@ func (r *Run) addUnplaced(s *source, at uint32, in *ingest.Reread, refused, drop
 	r.result.Dropped += int64(len(dropped))
 	letters := in.Refused(dropped)
 	return r.addBad(s, at, &letters, true)
+}
+
+// wantGap looks whether nyala.gaps has a batch that was too large to be read: the last of span.
+func (r *Run) wantGap(s *source, at int, span offsets.Range) {
+	for _, g := range s.gaps {
+		if g.First < span.Next && span.Next <= g.Next {
+			return
+		}
+	}
+	if span.Next <= s.CompleteBelow {
+		r.differ(found{kind: api.MissingGap, source: at, offset: span.Next - 1})
+	}
 }
 
 // contradict notes that Kafka has a record of which nyala.gaps says that it was gone.
