@@ -193,11 +193,14 @@ func (c *cluster) startAll() {
 }
 
 // kill cuts a node's power: survive is the share of unsynced bytes that reach its disk.
-func (c *cluster) kill(id string, survive float64) {
+func (c *cluster) kill(id string, survive float64) { c.killApart(id, survive, survive) }
+
+// killApart is kill with a share for blocks of files, and one for entries of directories.
+func (c *cluster) killApart(id string, blocks, entries float64) {
 	old := c.disks[id]
 	left := c.sprung(id)
 	if left == nil {
-		left = old.Crash(c.rng, survive)
+		left = old.CrashApart(c.rng, blocks, entries)
 	}
 	c.disks[id] = newDisk(left)
 	old.release()

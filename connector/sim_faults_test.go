@@ -2,7 +2,6 @@ package connector
 
 import (
 	"context"
-	"errors"
 	"syscall"
 	"time"
 
@@ -35,8 +34,14 @@ var faults = []fault{
 	{"block", 2, func(s *simulation, id string) {
 		other := s.anyNode()
 		s.note("block %s->%s", id, other)
-		s.net.Block(id+":7401", other+":7401")
+		s.block(id, other)
 	}},
+	{"split", 2, (*simulation).split},
+	{"ring", 1, (*simulation).ring},
+	{"bridge", 1, (*simulation).bridge},
+	{"reset", 2, (*simulation).resetLinks},
+	{"one message lost", 3, (*simulation).loseOne},
+	{"far", 2, (*simulation).distance},
 	{"loss", 1, func(s *simulation, _ string) {
 		s.note("loss")
 		s.net.SetLoss(0.002)
@@ -89,61 +94,14 @@ var faults = []fault{
 	{"wipe behind", 1, (*simulation).wipeBehind},
 }
 
-var errDisk = errors.New("input/output error")
-
-// heal takes all faults of a disk away.
-func (d *disk) heal() {
-	for _, remove := range d.rules {
-		remove()
-	}
-	d.rules = nil
-	d.release()
-}
-
-func (d *disk) add(r vfs.Rule) { d.rules = append(d.rules, d.faulty.Add(r)) }
-
-// failDisk makes some calls of one kind fail, now or in a while.
-func (s *simulation) failDisk(id string) {
-	ops := []vfs.Op{vfs.OpWrite, vfs.OpSync, vfs.OpRename, vfs.OpCreate, vfs.OpSyncDir, vfs.OpRead, vfs.OpRemove}
-	paths := []string{"", "*.parquet", "*.keys", "*.wal", "manifest*"}
-	r := vfs.Rule{
-		Op: ops[s.rng.IntN(len(ops))], Path: paths[s.rng.IntN(len(paths))], After: s.rng.IntN(20), Count: s.rng.IntN(3),
-		Short: s.rng.IntN(5000), Err: errDisk,
-	}
-	s.note("disk of %s: %s of %q fails after %d, %d times", id, r.Op, r.Path, r.After, r.Count)
-	s.disks[id].add(r)
-}
-
-// hangDisk makes one kind of call never come back.
-func (s *simulation) hangDisk(id string) {
-	d := s.disks[id]
-	if d.hang != nil || s.nodes[id] == nil {
-		return
-	}
-	d.hang = make(chan struct{})
-	r := vfs.Rule{Op: []vfs.Op{vfs.OpWrite, vfs.OpSync, ""}[s.rng.IntN(3)], After: s.rng.IntN(20), Hang: d.hang}
-	s.note("disk of %s: %q hangs after %d", id, r.Op, r.After)
-	d.add(r)
-}
-
-// cutPower makes every call fail from some call on, wherever that is, the last write half done. What the disk holds
-// then is what a power cut there leaves, as soon as somebody notices.
-func (s *simulation) cutPower(id string) {
-	n := s.rng.IntN([]int{3, 30, 300}[s.rng.IntN(3)])
-	s.note("power of %s is cut at its call %d", id, n)
-	s.disks[id].add(vfs.Rule{Op: vfs.OpWrite, After: n, Short: s.rng.IntN(5000), Err: vfs.ErrCrashed})
-	for _, op := range []vfs.Op{vfs.OpSync, vfs.OpRename, vfs.OpCreate, vfs.OpOpenFile, vfs.OpRemove, vfs.OpSyncDir, vfs.OpTruncate} {
-		s.disks[id].add(vfs.Rule{Op: op, After: n / 4, Err: vfs.ErrCrashed})
-	}
-}
-
 func (s *simulation) crash(id string) {
 	if s.nodes[id] == nil {
 		return
 	}
-	survive := []float64{0, 0.5, 1, s.rng.Float64()}[s.rng.IntN(4)]
-	s.note("crash %s %.2f", id, survive)
-	s.kill(id, survive)
+	blocks := []float64{0, 0.5, 1, s.rng.Float64()}[s.rng.IntN(4)]
+	entries := []float64{blocks, 0, 1}[s.rng.IntN(3)]
+	s.note("crash %s, %.2f of its blocks and %.2f of its entries survive", id, blocks, entries)
+	s.killApart(id, blocks, entries)
 }
 
 // wipe takes a node's disk away for good: at most once, and only while the others have everything, for what is

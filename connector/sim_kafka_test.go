@@ -18,6 +18,7 @@ func (s *simulation) addPartitions(string) {
 			continue
 		}
 		s.note("a partition for %s", t.name)
+		s.renewClients() // the controller may be another
 		r, err := kadm.NewClient(s.producer()).CreatePartitions(context.Background(), 1, t.name)
 		if err == nil {
 			err = r.Error()
@@ -123,21 +124,14 @@ func (s *simulation) loseCoordinator(id string) {
 	})
 }
 
-// stopBroker takes one of Kafka's nodes away until the next heal; one stays.
+// stopBroker keeps all nodes from one of Kafka's, until the next heal. Its partitions and groups stay there, as if Kafka had
+// nobody to give them to; other faults move them.
 func (s *simulation) stopBroker(string) {
-	if len(s.brokersDown) > 0 {
-		return
-	}
-	node := int32(s.rng.IntN(simBrokers))
-	s.note("broker %d stops", node)
-	if err := s.broker.RemoveNode(node); err != nil {
-		s.t.Fatal(err)
-	}
-	s.brokersDown = append(s.brokersDown, node)
+	addr := s.broker.ListenAddrs()[s.rng.IntN(simBrokers)]
+	s.note("broker %s stops", addr)
 	for _, id := range s.ids() {
-		s.wires[id].reset()
+		s.wires[id].refuse(addr)
 	}
-	s.renewClients()
 }
 
 // healKafka ends all that Kafka does to us.
@@ -146,12 +140,9 @@ func (s *simulation) healKafka() {
 		r.Remove()
 	}
 	s.refusals = nil
-	for _, node := range s.brokersDown {
-		if _, _, err := s.broker.AddNode(node, simPort+int(node)); err != nil {
-			s.t.Fatal(err)
-		}
+	for _, id := range s.ids() {
+		s.wires[id].refuse("")
 	}
-	s.brokersDown = nil
 }
 
 // groupPatience is longer than any rebalance may take.

@@ -58,21 +58,19 @@ func TestSimulation(t *testing.T) {
 // simulation is a cluster, what was produced to it, and what was seen of it.
 type simulation struct {
 	*cluster
-	began       time.Time
-	streams     []*stream
-	client      *kgo.Client // nil: to be made
-	transactor  *kgo.Client
-	marks       map[offsets.Source]int64                      // the last checkpoints seen
-	ledgers     map[catalog.TabletID]map[offsets.Source]int64 // the last ledgers seen
-	snapshots   []snapshot
-	faults      []fault // that this seed may have
-	brief       bool    // a table has the shortest history there is
-	wiped       bool
-	newest      *configs.Config      // that an operator has given to the nodes; nil: the first one
-	refuses     bool                 // it makes dead letters of odd records
-	refusals    []*kfake.FaultHandle // what Kafka answers with errors
-	brokersDown []int32
-	trace       []string
+	began      time.Time
+	streams    []*stream
+	client     *kgo.Client // nil: to be made
+	transactor *kgo.Client
+	marks      map[offsets.Source]int64                      // the last checkpoints seen
+	ledgers    map[catalog.TabletID]map[offsets.Source]int64 // the last ledgers seen
+	snapshots  []snapshot
+	faults     []fault // that this seed may have
+	wiped      bool
+	newest     *configs.Config      // that an operator has given to the nodes; nil: the first one
+	refuses    bool                 // it makes dead letters of odd records
+	refusals   []*kfake.FaultHandle // what Kafka answers with errors
+	trace      []string
 }
 
 const simSteps = 12
@@ -134,6 +132,9 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 	if s.rng.IntN(6) == 0 {
 		s.crashAtPoint("") // in the first start
 	}
+	if s.rng.IntN(2) == 0 {
+		s.produceSome() // records that start_from: latest leaves out
+	}
 	s.startAll()
 	for step := range simSteps {
 		s.produceSome()
@@ -166,7 +167,7 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 // end takes apart what a failure has left, or the bubble's end would hide it.
 func (s *simulation) end() {
 	s.note("end")
-	if testing.Verbose() && !*simInside || s.t.Failed() {
+	if s.t.Failed() && !s.talks() {
 		s.t.Logf("seed %d:\n%s", s.seed, strings.Join(s.trace, "\n"))
 	}
 	if !s.t.Failed() {
@@ -190,8 +191,15 @@ func (s *simulation) end() {
 }
 
 func (s *simulation) note(format string, args ...any) {
-	s.trace = append(s.trace, fmt.Sprintf("%8.3fs ", time.Since(s.began).Seconds())+fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%8.3fs ", time.Since(s.began).Seconds()) + fmt.Sprintf(format, args...)
+	s.trace = append(s.trace, line)
+	if s.talks() {
+		fmt.Println(line)
+	}
 }
+
+// talks tells whether somebody watches a seed.
+func (s *simulation) talks() bool { return testing.Verbose() && !*simInside }
 
 // pause lets up to limit of the bubble's time pass.
 func (s *simulation) pause(limit time.Duration) {
@@ -279,11 +287,8 @@ func (s *simulation) tendStopped() {
 func (s *simulation) healAll() {
 	s.note("heal")
 	s.disarm()
-	s.net.SetLoss(0)
-	s.net.SetLatency(0, 2*time.Millisecond)
+	s.healNetwork()
 	for _, id := range s.ids() {
-		s.net.Rejoin(id + ":7401")
-		s.net.Rejoin(id + ":7481")
 		s.wires[id].set(false)
 		s.wires[id].stall(false)
 		s.disks[id].heal()

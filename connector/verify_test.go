@@ -246,7 +246,7 @@ func (s *simulation) verifyAll(id string) {
 		}
 		gone := int64(0)
 		for _, source := range v.result.Sources {
-			gone += source.Gone + source.Gaps
+			gone += source.Gone + source.Gaps + source.Compacted
 		}
 		if r := v.result; !r.Exact || r.Open > 0 || r.NotCheckable > 0 && gone == 0 {
 			s.t.Fatalf("verify %s: %s, differences %s", st.name, text(r), text(v.differences))

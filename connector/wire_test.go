@@ -16,6 +16,7 @@ import (
 type wire struct {
 	mu      sync.Mutex
 	cut     bool
+	refused string        // the broker with this address is not reached
 	stalled chan struct{} // closed when it goes on; nil: it does
 	conns   map[*wireConn]bool
 }
@@ -45,6 +46,17 @@ func (w *wire) reset() {
 	w.set(cut)
 }
 
+// refuse is for a broker that does not answer any more; "" is for none.
+func (w *wire) refuse(addr string) {
+	w.mu.Lock()
+	changed := w.refused != addr
+	w.refused = addr
+	w.mu.Unlock()
+	if changed && addr != "" {
+		w.reset()
+	}
+}
+
 func (w *wire) stall(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -61,7 +73,7 @@ var errCut = errors.New("the way to kafka is cut")
 
 func (w *wire) dial(ctx context.Context, k *kfake.VirtualNetwork, addr string) (net.Conn, error) {
 	w.mu.Lock()
-	cut, stalled := w.cut, w.stalled
+	cut, stalled := w.cut || w.refused == addr, w.stalled
 	w.mu.Unlock()
 	if cut {
 		return nil, errCut

@@ -183,7 +183,7 @@ func (p *pipe) write(b []byte, c *conn) (int, error) {
 		if len(part) > windowBytes/4 {
 			part = part[:windowBytes/4]
 		}
-		latency, transmission, lost := p.n.delay(len(part))
+		latency, transmission, lost := p.n.delay(c.local, c.remote, len(part))
 		if lost {
 			c.fail(errReset)
 		}

@@ -20,6 +20,8 @@ type Network struct {
 		bytesPerSecond         int64
 		loss                   float64
 		blocked                map[[2]string]bool // [from, to]: bytes of that direction are held
+		doomed                 map[[2]string]int  // [from, to]: so many writes pass, the next is lost
+		far                    map[[2]string]time.Duration
 		hosts                  map[string]*Host
 		conns                  map[*conn]bool
 		changed                chan struct{} // closed and replaced when blocked or a listener changes
@@ -31,6 +33,8 @@ func New(seed uint64) *Network {
 	n := &Network{}
 	n.mu.rng = rand.New(rand.NewPCG(seed, 0x5157))
 	n.mu.blocked = map[[2]string]bool{}
+	n.mu.doomed = map[[2]string]int{}
+	n.mu.far = map[[2]string]time.Duration{}
 	n.mu.hosts = map[string]*Host{}
 	n.mu.conns = map[*conn]bool{}
 	n.mu.changed = make(chan struct{})
@@ -56,6 +60,24 @@ func (n *Network) SetLoss(probability float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.mu.loss = probability
+}
+
+// LoseOne makes one write from one host to the other be lost, after so many that arrive: its connection is reset.
+func (n *Network) LoseOne(from, to string, after int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.doomed[[2]string{from, to}] = after
+}
+
+// SetDistance makes each write from one host to the other take so much longer; 0 ends it.
+func (n *Network) SetDistance(from, to string, more time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if more == 0 {
+		delete(n.mu.far, [2]string{from, to})
+		return
+	}
+	n.mu.far[[2]string{from, to}] = more
 }
 
 // Block holds the bytes that from sends to to, on connections open now and later, until Unblock.
@@ -143,14 +165,22 @@ func (n *Network) changedLocked() {
 }
 
 // delay draws the latency of one write, the time its bytes take, and whether it is lost.
-func (n *Network) delay(size int) (latency, transmission time.Duration, lost bool) {
+func (n *Network) delay(from, to string, size int) (latency, transmission time.Duration, lost bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	latency = n.latencyLocked()
+	between := [2]string{from, to}
+	latency = n.latencyLocked() + n.mu.far[between]
 	if n.mu.bytesPerSecond > 0 {
 		transmission = time.Duration(int64(size) * int64(time.Second) / n.mu.bytesPerSecond)
 	}
-	return latency, transmission, n.mu.loss > 0 && n.mu.rng.Float64() < n.mu.loss
+	lost = n.mu.loss > 0 && n.mu.rng.Float64() < n.mu.loss
+	if left, doomed := n.mu.doomed[between]; doomed && left > 0 {
+		n.mu.doomed[between]--
+	} else if doomed {
+		delete(n.mu.doomed, between)
+		lost = true
+	}
+	return latency, transmission, lost
 }
 
 func (n *Network) latencyLocked() time.Duration {

@@ -144,3 +144,45 @@ func TestWriterWaits(t *testing.T) {
 		}
 	})
 }
+
+func TestLoseOneAndDistance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(1)
+		near, far := pair(t, n)
+		n.SetDistance("a", "b", 3*time.Second)
+		begin := time.Now()
+		if _, err := near.Write([]byte("far")); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 3)
+		if _, err := io.ReadFull(far, b); err != nil || time.Since(begin) != 3*time.Second {
+			t.Errorf("read: %v after %v", err, time.Since(begin))
+		}
+		n.SetDistance("a", "b", 0)
+		n.LoseOne("a", "b", 1)
+		if _, err := near.Write([]byte("one")); err != nil {
+			t.Errorf("the write before: %v", err)
+		}
+		if _, err := near.Write([]byte("two")); !errors.Is(err, errReset) {
+			t.Errorf("the write that is lost: %v", err)
+		}
+		if _, err := far.Read(b); !errors.Is(err, errReset) {
+			t.Errorf("read behind it: %v", err)
+		}
+		near = again(t, n)
+		if _, err := near.Write([]byte("three")); err != nil {
+			t.Errorf("a write after it: %v", err)
+		}
+		n.Host("b").Crash()
+	})
+}
+
+// again connects a to b, which listens already.
+func again(t *testing.T, n *Network) net.Conn {
+	t.Helper()
+	near, err := n.Host("a").Dial(t.Context(), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return near
+}

@@ -3,6 +3,7 @@ package vfs
 import (
 	"io"
 	"path"
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,6 +42,7 @@ type Rule struct {
 	Delay time.Duration
 	Hang  <-chan struct{} // wait until it is closed (nil: do not wait)
 	Short int             // a write that fails with Err has written this many bytes first; a direct one only whole pages of them
+	Skip  int             // then so many bytes are missing, and what is behind them is written, too; 0: all are missing
 	Err   error           // nil: the call is carried out
 }
 
@@ -240,54 +242,69 @@ func (f *faultyFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
-// short returns the start of what was to be written, and the error that follows it.
-func (f *faultyFile) short(bufs [][]byte) ([][]byte, error) {
+// disturbWrite waits as the call's rule says. It returns the rule if that makes the write fail.
+func (f *faultyFile) disturbWrite() *Rule {
 	r := f.fs.rule(OpWrite, f.name)
 	if r == nil {
-		return bufs, nil
+		return nil
 	}
 	r.wait()
 	if r.Err == nil {
-		return bufs, nil
+		return nil
 	}
-	var start [][]byte
-	left := r.Short
-	if f.direct {
-		left -= left % DirectAlignment
-	}
-	for ; left > 0 && len(bufs) > 0; bufs = bufs[1:] {
-		part := bufs[0][:min(left, len(bufs[0]))]
-		start, left = append(start, part), left-len(part)
-	}
-	return start, pathError(string(OpWrite), f.name, r.Err)
+	return r
 }
 
-func (f *faultyFile) WritevAt(bufs [][]byte, off int64) (int, error) {
-	bufs, fault := f.short(bufs)
-	n, err := f.File.WritevAt(bufs, off)
+// torn is a failed write: the start of b, and what is behind the missing part.
+func (f *faultyFile) torn(r *Rule, b []byte, off int64) (int, error) {
+	start, behind := min(r.Short, len(b)), len(b)
+	if r.Skip > 0 {
+		behind = min(r.Short+r.Skip, len(b))
+	}
+	if f.direct {
+		start -= start % DirectAlignment
+		behind = min(len(b), behind+DirectAlignment-1)
+		behind -= behind % DirectAlignment
+	}
+	n, err := 0, error(nil)
+	if start > 0 {
+		n, err = f.File.WriteAt(b[:start], off)
+	}
+	if err == nil && behind < len(b) && behind > start {
+		_, err = f.File.WriteAt(b[behind:], off+int64(behind))
+	}
 	if err == nil {
-		err = fault
+		err = pathError(string(OpWrite), f.name, r.Err)
 	}
 	return n, err
 }
 
-func (f *faultyFile) one(p []byte, write func([]byte) (int, error)) (int, error) {
-	bufs, fault := f.short([][]byte{p})
-	n := 0
-	if len(bufs) > 0 {
-		var err error
-		if n, err = write(bufs[0]); err != nil {
-			return n, err
-		}
+func (f *faultyFile) WritevAt(bufs [][]byte, off int64) (int, error) {
+	if r := f.disturbWrite(); r != nil {
+		return f.torn(r, slices.Concat(bufs...), off)
 	}
-	return n, fault
+	return f.File.WritevAt(bufs, off)
 }
 
 func (f *faultyFile) WriteAt(p []byte, off int64) (int, error) {
-	return f.one(p, func(p []byte) (int, error) { return f.File.WriteAt(p, off) })
+	if r := f.disturbWrite(); r != nil {
+		return f.torn(r, p, off)
+	}
+	return f.File.WriteAt(p, off)
 }
 
-func (f *faultyFile) Write(p []byte) (int, error) { return f.one(p, f.File.Write) }
+// Write has a start only when it fails: what is behind has no place of its own.
+func (f *faultyFile) Write(p []byte) (int, error) {
+	r := f.disturbWrite()
+	if r == nil {
+		return f.File.Write(p)
+	}
+	n, err := f.File.Write(p[:min(r.Short, len(p))])
+	if err == nil {
+		err = pathError(string(OpWrite), f.name, r.Err)
+	}
+	return n, err
+}
 
 func (f *faultyFile) Sync() error {
 	if err := f.fs.disturb(OpSync, f.name); err != nil {

@@ -85,12 +85,16 @@ func (d *directory) set(name string, node *inode) {
 // holds what a disk may hold after it. Each block and each directory entry that was not synced
 // survives with the probability survive: 0 loses all of them, 1 keeps all of them. The same state
 // and the same rng give the same result.
-func (m *Mem) Crash(rng *rand.Rand, survive float64) *Mem {
+func (m *Mem) Crash(rng *rand.Rand, survive float64) *Mem { return m.CrashApart(rng, survive, survive) }
+
+// CrashApart is Crash with a probability for blocks and sizes of files, and one for entries of directories: file systems that
+// journal only one of them keep all of it and little of the other.
+func (m *Mem) CrashApart(rng *rand.Rand, blocks, entries float64) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.dead = true
 	after := NewMem()
-	c := crash{rng: rng, survive: survive, done: map[*inode]*inode{}}
+	c := crash{rng: rng, survive: blocks, entries: entries, done: map[*inode]*inode{}}
 	after.mu.root = c.node(m.mu.root)
 	return after
 }
@@ -98,7 +102,8 @@ func (m *Mem) Crash(rng *rand.Rand, survive float64) *Mem {
 // crash carries one power cut; done keeps a file that has two names one file.
 type crash struct {
 	rng     *rand.Rand
-	survive float64
+	survive float64 // of blocks and sizes
+	entries float64
 	done    map[*inode]*inode
 }
 
@@ -122,7 +127,7 @@ func (c *crash) node(n *inode) *inode {
 	// only which of its changes is the last to arrive.
 	for _, change := range n.dir.pending {
 		switch {
-		case !c.survives():
+		case c.rng.Float64() >= c.entries:
 		case change.node == nil:
 			delete(after.dir.entries, change.name)
 		default:
