@@ -29,6 +29,7 @@ const (
 	fetchBytesMin       = 64 << 10
 	fetchBytesMax       = 16 << 20  // of one fetch, all partitions of a broker
 	fetchBytesFirst     = 1 << 20   // of a new client
+	firstShare          = 8         // of the largest fetch: nobody knows yet what it becomes
 	fetchPartitionBytes = 512 << 10 // small enough to stay in cache until it is decoded
 	// Of a fetch each partition gets its share, as long as there are not too many: then it takes several to serve all, and the broker
 	// sees to it that each has its turn. Shares that are too small make chunks that are too small.
@@ -40,7 +41,7 @@ const (
 func newFetchSize(target int64) *fetchSize {
 	f := &fetchSize{target: target, max: int32(min(fetchBytesMax, max(target, fetchBytesMin)))}
 	f.mu.brokers, f.mu.growth = map[int32]bool{}, 1
-	f.mu.bytes = min(fetchBytesFirst, f.max)
+	f.mu.bytes = max(fetchBytesMin, min(fetchBytesFirst, f.max/firstShare))
 	return f
 }
 
