@@ -2,11 +2,15 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"golang.org/x/sync/errgroup"
 
 	"nyala/connector/catalog"
+	"nyala/raftlog"
 	"nyala/store"
 )
 
@@ -22,7 +26,17 @@ func (n *Node) Checkpoint(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, id := range ids {
 		g.Go(func() error {
-			if err := n.tablets.Checkpoint(ctx, store.ID(id)); err != nil {
+			err := retry(ctx, 50*time.Millisecond, time.Second, func() error {
+				err := n.tablets.Checkpoint(ctx, store.ID(id))
+				if errors.Is(err, raftlog.ErrUnavailable) || errors.Is(err, raftlog.ErrUnknown) {
+					return err // who leads is changing; a Freeze that was proposed twice freezes nothing the second time
+				}
+				if err != nil {
+					return backoff.Permanent(err)
+				}
+				return nil
+			})
+			if err != nil {
 				return fmt.Errorf("connector: checkpoint of tablet %d: %w", id, err)
 			}
 			return nil
