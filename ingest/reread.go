@@ -56,6 +56,9 @@ type Rereader struct {
 // requestPatience is how long Kafka may take to say what topics there are, and where they begin and end.
 const requestPatience = 10 * time.Second
 
+// pollPause is between two polls of which the first brought nothing.
+const pollPause = 50 * time.Millisecond
+
 // OpenReread asks Kafka what there still is. The error names the brokers when they cannot be reached. Close it in the end.
 func OpenReread(ctx context.Context, o RereadOptions) (*Rereader, error) {
 	o.Connector = o.Connector.withDefaults()
@@ -275,6 +278,7 @@ func (r *Rereader) Run(ctx context.Context, visit func(*Reread) error) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		progress := false
 		for i := range fetches {
 			for j := range fetches[i].Topics {
 				t := &fetches[i].Topics[j]
@@ -283,15 +287,18 @@ func (r *Rereader) Run(ctx context.Context, visit func(*Reread) error) error {
 					if err != nil {
 						return err
 					}
-					if n > 0 {
-						moved = time.Now()
-					}
+					progress = progress || n > 0
 				}
 			}
+		}
+		if progress {
+			moved = time.Now()
+			continue
 		}
 		if time.Since(moved) > r.options.Patience {
 			return r.stuck()
 		}
+		pause(ctx, pollPause) // errors may come back at once
 	}
 	return nil
 }
