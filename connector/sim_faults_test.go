@@ -91,7 +91,6 @@ var faults = []fault{
 	{"crash at a point", 6, (*simulation).crashAtPoint},
 	{"flush twice", 2, (*simulation).flushTwice},
 	{"foreign commit", 1, (*simulation).commitForeign},
-	{"wipe behind", 1, (*simulation).wipeBehind},
 }
 
 func (s *simulation) crash(id string) {

@@ -36,7 +36,10 @@ func brokenBy(n int) broken {
 
 // mistakes are rules of the design that the simulation must see broken, each within its number of seeds from the
 // first one on. Some rules matter only when another one is broken, too: the refusal of holes when a sender leaves some.
-// Those come as pairs, and the sender's half alone is harmless (harmless below).
+// Those come as pairs. Not here, for the world that is simulated cannot tell, and found by models: a manifest with later deaths
+// (matters only where rows are inserted and deleted in one table), reads below the horizon (no run is as long as a history), and
+// dead letters that drop by ledger (a record must become one late, when its range was dropped), several entries in flight
+// and entries cut again with another end (harmless as long as holes are refused).
 var mistakes = []struct {
 	name   string
 	broken broken
@@ -44,38 +47,36 @@ var mistakes = []struct {
 	slow   bool // only with -sim.all
 }{
 	{"rows are acknowledged before they are applied", broken{node: ackEarly}, 20, false},
-	{"an entry of unknown fate counts as applied", broken{node: ackUnknown}, 60, false},
-	{"an entry of unknown fate is given up", broken{node: gaveUp}, 60, true},
-	{"the checkpoint is what was read", broken{node: checkpointSent}, 30, false},
-	{"the watermark is the highest decision", broken{ingest: 3}, 60, true},
-	{"a checkpoint is set, not raised", broken{catalog: 1}, 200, true},
-	{"an owner starts at the group's commit", broken{node: startWanted}, 100, true},
-	{"the first start is not written down", broken{node: startUnwritten}, 200, true},
-	{"a segment begins at its first own row", broken{ingest: 2}, 20, true},
-	{"holes are taken and entries given up", broken{node: gaveUp, ingest: 1, store: 2}, 100, true},
-	{"refusals are acknowledgements and segments begin at own rows", broken{node: ackRefused, ingest: 2}, 100, true},
-	{"rows below the ledger are not dropped", broken{store: 1}, 200, true},
-	{"the row just below the ledger is not dropped", broken{store: 15}, 200, true},
-	{"the row at the ledger is dropped", broken{store: 16}, 20, true},
-	{"entries are dropped, not rows", broken{store: 17}, 60, true},
-	{"the ledger is set, not raised", broken{store: 18}, 200, true},
-	{"a tablet is copied without its ledger", broken{store: 19}, 60, true},
-	{"a wiped node keeps its incarnation", broken{node: incarnationKept}, 300, true},
+	{"an entry of unknown fate counts as applied", broken{node: ackUnknown}, 30, false},
+	{"an entry of unknown fate is given up", broken{node: gaveUp}, 20, false},
+	{"the checkpoint is what was read", broken{node: checkpointSent}, 40, false},
+	{"the watermark is the highest decision", broken{ingest: 3}, 40, false},
+	{"a checkpoint is set, not raised", broken{catalog: 1}, 300, true},
+	{"an owner starts at the group's commit", broken{node: startWanted}, 80, false},
+	{"the first start is not written down", broken{node: startUnwritten}, 40, false},
+	{"a segment begins at its first own row", broken{ingest: 2}, 20, false},
+	{"holes are taken and entries given up", broken{node: gaveUp, ingest: 1, store: 2}, 20, false},
+	{"refusals are acknowledgements and segments begin at own rows", broken{node: ackRefused, ingest: 2}, 20, false},
+	{"rows below the ledger are not dropped", broken{store: 1}, 20, false},
+	{"the row just below the ledger is not dropped", broken{store: 15}, 20, false},
+	{"the row at the ledger is dropped", broken{store: 16}, 20, false},
+	{"entries are dropped, not rows", broken{store: 17}, 20, false},
+	{"the ledger is set, not raised", broken{store: 18}, 40, false},
+	{"a tablet is copied without its ledger", broken{store: 19}, 30, false},
+	{"a wiped node keeps its incarnation", broken{node: incarnationKept}, 60, true},
 	{"the log is not synced", broken{node: walUnsynced}, 20, false},
-	{"files are not synced", broken{node: filesUnsynced}, 30, false},
-	{"manifests are not synced", broken{node: manifestUnsynced}, 30, false},
+	{"files are not synced", broken{node: filesUnsynced}, 60, false},
+	{"manifests are not synced", broken{node: manifestUnsynced}, 40, false},
 	{"directories are not synced", broken{node: dirsUnsynced}, 20, false},
-	{"the log is cut before the manifest is durable", broken{store: 20}, 100, true},
-	{"lookups skip frozen MemRowSets", broken{store: 3}, 40, false},
-	{"late deaths are lost at Install", broken{store: 4}, 40, false},
-	{"a file leaves out rows by late deaths", broken{store: 5}, 40, false},
-	{"a manifest has later deaths", broken{store: 6}, 200, true},
-	{"a manifest has the deaths of the new file only", broken{store: 7}, 40, false},
+	{"the log is cut before the manifest is durable", broken{store: 20}, 120, true},
+	{"lookups skip frozen MemRowSets", broken{store: 3}, 30, false},
+	{"late deaths are lost at Install", broken{store: 4}, 30, false},
+	{"a file leaves out rows by late deaths", broken{store: 5}, 30, false},
+	{"a manifest has the deaths of the new file only", broken{store: 7}, 30, false},
 	{"a manifest has a later ledger", broken{store: 8}, 40, false},
-	{"a manifest has later members", broken{store: 9}, 200, true},
-	{"a manifest has a later timestamp", broken{store: 10}, 200, true},
-	{"flushes are installed in any order", broken{store: 11}, 200, true},
-	{"reads below the horizon are answered", broken{store: 14}, 200, true},
+	{"a manifest has later members", broken{store: 9}, 300, true},
+	{"a manifest has a later timestamp", broken{store: 10}, 60, false},
+	{"flushes are installed in any order", broken{store: 11}, 300, true},
 	{"settings change without a fence", broken{node: fenceLeftOut}, 30, false},
 	{"where settings begin is read before the fence", broken{node: readBeforeFence}, 60, false},
 	{"new settings decide from the beginning", broken{node: beginsForgotten}, 40, false},
@@ -97,6 +98,9 @@ func TestSimulationFindsMistakes(t *testing.T) {
 			first := max(*simSeed, 1)
 			cmd := exec.Command(os.Args[0], "-test.run=^TestSimulation$", "-test.v", "-test.failfast", "-test.timeout=15m", "-sim.inside",
 				fmt.Sprint("-sim.seed=", first), fmt.Sprint("-sim.seeds=", seeds), fmt.Sprint("-sim.mistake=", i+1))
+			if m.slow {
+				cmd.Args = append(cmd.Args, "-sim.all")
+			}
 			cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=300")
 			out, err := cmd.CombinedOutput()
 			if err == nil {

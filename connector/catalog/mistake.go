@@ -16,6 +16,9 @@ func (m mistake) raise(table *offsets.Checkpoints, s offsets.Source, next int64)
 		old := table.Clone()
 		*table = offsets.Checkpoints{}
 		for o, at := range old.All() {
+			if first, ok := old.Begun(o); ok {
+				table.CreateIfAbsent(o, first)
+			}
 			if o != s {
 				table.Raise(o, at)
 			}
