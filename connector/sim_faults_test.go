@@ -87,6 +87,7 @@ var faults = []fault{
 	{"disk hangs", 2, (*simulation).hangDisk},
 	{"power cut", 4, (*simulation).cutPower},
 	{"wipe", 2, (*simulation).wipe},
+	{"wipe behind", 1, (*simulation).wipeBehind},
 	{"settings change", 4, (*simulation).changeSettings},
 	{"crash at a point", 6, (*simulation).crashAtPoint},
 	{"flush twice", 2, (*simulation).flushTwice},

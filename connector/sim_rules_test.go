@@ -56,15 +56,6 @@ func (s *simulation) commitForeign(string) {
 	}
 }
 
-// allFaults leaves one out unless -sim.all asks for it: raftlog does not bear it yet. A follower whose last entry is a stale one at
-// the very index of a manifest that it installs refuses what comes behind for ever: raft compares with the term that it remembers.
-func allFaults() []fault {
-	if !*simAll {
-		return faults
-	}
-	return append(slices.Clip(faults), fault{"wipe behind", 1, (*simulation).wipeBehind})
-}
-
 // wipeBehind takes a node's disk away for good while another one lags, and then the third one's network for a while: what
 // was acknowledged is then only where nobody comes. Nothing must go on without it.
 func (s *simulation) wipeBehind(id string) {

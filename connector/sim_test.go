@@ -98,7 +98,7 @@ func newSimulation(t *testing.T, seed uint64, rules broken) *simulation {
 	if s.rng.IntN(2) == 0 { // those who lag are sent files, not the log
 		s.timings.Retain, s.timings.PinGrace = time.Second, time.Second
 	}
-	for _, f := range allFaults() { // each seed has about half of them, so that some meet undisturbed by the others
+	for _, f := range faults { // each seed has about half of them, so that some meet undisturbed by the others
 		if s.rng.IntN(2) == 0 {
 			s.faults = append(s.faults, f)
 		}

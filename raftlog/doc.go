@@ -11,7 +11,7 @@
 // (StateMachine.Durable), and the log below F may go (Group.Cut). Raft's only snapshot is the manifest as of F:
 // a follower that needs entries which are gone gets the manifest, fetches the files that it lacks, and goes on
 // with the entry behind F. hashicorp/raft was not made for this; the rules that keep it safe are named where
-// they are kept, and each has its test, TestRule01 to TestRule12:
+// they are kept, and each has its test, TestRule01 to TestRule13:
 //
 //	 1  the entry at F is always there, at least as (F, its term); an install drops all at or below it  logStore
 //	 2  an append that begins below F is made to begin at F                                          shiftAppend
@@ -25,6 +25,7 @@
 //	10  leadership goes to, and a vote is given to, members that keep up only                            members
 //	11  a node that lost its disk is another server; a removed one must be told                       Incarnation
 //	12  pipelines neither block nor lose an error; raft.Restore is never called                         pipeline
+//	13  raft's memory of a last entry that an install replaced at F is not compared with             shiftAppend
 //
 // # Goroutines
 //

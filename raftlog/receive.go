@@ -143,6 +143,12 @@ func (t *transport) pass(q any, data io.Reader) (any, error) {
 //
 // Rule 4. The commit index is lowered to the last entry that this request has proved equal. raft commits up to
 // its own last index otherwise, which may be a stale entry of another term.
+//
+// Rule 13. raft keeps the index and the term of its last entry in memory, and an install does not touch them. If that
+// entry was a stale one at F itself, raft compares with its term, not with that of the entry that GetLog gives, and
+// would refuse all that comes behind F for ever. So a request that says rightly what is at F is made to say what raft
+// remembers. Votes compare with the same memory: this replica looks as old as its stale entry was until it gets the
+// next one. What is committed is safe from that, for a majority without this one has the entry at F or what committed it.
 func (t *transport) shiftAppend(q *raft.AppendEntriesRequest) {
 	if d := t.group.sm.Durable(); q.PrevLogEntry < d.Index && !t.log.o.test.without(2) {
 		k := 0
@@ -151,6 +157,11 @@ func (t *transport) shiftAppend(q *raft.AppendEntriesRequest) {
 		}
 		q.Entries, q.PrevLogEntry, q.PrevLogTerm = q.Entries[k:], d.Index, d.Term
 		t.log.counters.shifted.Add(1)
+	}
+	if d := t.group.sm.Durable(); q.PrevLogEntry == d.Index && q.PrevLogTerm == d.Term {
+		if term, differs := t.group.store.remembered(d.Index); differs {
+			q.PrevLogTerm = term
+		}
 	}
 	if !t.log.o.test.without(4) {
 		q.LeaderCommitIndex = min(q.LeaderCommitIndex, q.PrevLogEntry+uint64(len(q.Entries)))

@@ -13,7 +13,7 @@ import (
 	"nyala/store/vfs"
 )
 
-// The twelve rules of doc.go. Where a rule can be taken away, its test also shows that it is needed: the run
+// The rules of doc.go. Where a rule can be taken away, its test also shows that it is needed: the run
 // without it must go wrong.
 
 // without returns the switches that take rules away.
@@ -84,6 +84,31 @@ func TestRule01(t *testing.T) {
 		l.machine.checkpoint(0) // F lies inside the old leader's tail
 		w.writes(50)
 		if !w.until(5*time.Second, func() bool { return l.group().Status().First > 20 }) {
+			t.Fatalf("log is not cut: %s", w.describe())
+		}
+		time.Sleep(10 * time.Second) // until nothing is under way that was sent before the cut
+		w.net.Rejoin(old.name)
+		if !w.until(20*time.Second, func() bool { return old.caughtUp(w.waitLeader()) }) {
+			return fmt.Errorf("old leader never catches up: %d manifests sent", l.log.Stats().Sent)
+		}
+		return w.broken()
+	})
+}
+
+// TestRule13: a manifest replaces the last entry of a follower's log at the very index where that ends.
+func TestRule13(t *testing.T) {
+	both(t, 13, func(t *testing.T, w *world) error {
+		w.boot("n1", "n2", "n3")
+		old, l := w.makeTail(8)
+		end := old.group().Status().Last
+		for cur, _ := l.machine.state(); cur.Index < end; cur, _ = l.machine.state() {
+			w.writes(1)
+		}
+		if cur, _ := l.machine.state(); cur.Index != end {
+			t.Fatalf("leader stands at %d, the stale log ends at %d", cur.Index, end)
+		}
+		l.machine.checkpoint(0)
+		if !w.until(5*time.Second, func() bool { w.writes(1); return l.group().Status().First >= end }) {
 			t.Fatalf("log is not cut: %s", w.describe())
 		}
 		time.Sleep(10 * time.Second) // until nothing is under way that was sent before the cut

@@ -37,8 +37,14 @@ type logStore struct {
 		// entries for stored that are gone, and refuse all appends until a restart. So the removal waits here
 		// for its append. 0: none.
 		truncate uint64
+		// The last entry of a log that an install dropped, if it was one of another history at the very index of the
+		// manifest: raft goes on remembering its term until the next entry is stored (rule 13).
+		stale entryID
 	}
 }
+
+// entryID names an entry of the log.
+type entryID struct{ index, term uint64 }
 
 func newLogStore(g *Group, w *wal.GroupLog) *logStore { return &logStore{g: g, wal: w} }
 
@@ -157,7 +163,22 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.wal.Append(records); err != nil {
 		return s.written(err)
 	}
+	s.setStale(entryID{}) // raft remembers these now
 	return nil
+}
+
+func (s *logStore) setStale(e entryID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.stale = e
+}
+
+// remembered is the term that raft compares with the one that a request says the entry at index has, if that is not the entry's
+// own: what it remembers of a log that an install dropped (rule 13).
+func (s *logStore) remembered(index uint64) (term uint64, differs bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.stale.term, index != 0 && s.mu.stale.index == index && !s.g.log.o.test.without(13)
 }
 
 func (s *logStore) setTruncate(index uint64) (old uint64) {
@@ -208,8 +229,14 @@ func (s *logStore) dropInstalled(d Durable) error {
 	if s.g.log.o.test.without(1) {
 		return nil
 	}
+	last := s.wal.Last()
+	if last == d.Index {
+		if r, err := s.wal.Get(last); err == nil && r.Term != d.Term {
+			s.setStale(entryID{last, r.Term})
+		}
+	}
 	var err error
-	if s.wal.Last() <= d.Index {
+	if last <= d.Index {
 		err = s.wal.Reset(d.Index + 1)
 	} else {
 		err = s.wal.CutBelow(d.Index + 1)
