@@ -201,6 +201,7 @@ func (n *Node) tabletStatus(s *api.Status, view *catalog.Snapshot, locals map[st
 					continue
 				}
 				out := mergeTablet(table, p, bucket, t, locals)
+				s.Reasons = append(s.Reasons, replacing(fmt.Sprintf("tablet %s of %s", out.ID, table.Name), t)...)
 				healthy := 0
 				for _, r := range out.Replicas {
 					if r.State == api.ReplicaRunning {
@@ -222,11 +223,25 @@ func (n *Node) tabletStatus(s *api.Status, view *catalog.Snapshot, locals map[st
 		}
 		s.Tables = append(s.Tables, sum)
 	}
+	if t, ok := view.Tablet(catalog.SystemTablet); ok {
+		s.Reasons = append(s.Reasons, replacing("system group", t)...)
+	}
 	for _, spec := range n.wanted.Tables {
 		if _, ok := view.Table(spec.Name); !ok {
 			s.Reasons = append(s.Reasons, fmt.Sprintf("table %s is not made yet", spec.Name))
 		}
 	}
+}
+
+// replacing says of which replicas a group is not rid yet. One that is lost for good still has a vote until it is removed, which
+// nobody gives: with it four vote, and two are no majority.
+func replacing(what string, t *catalog.Tablet) (reasons []string) {
+	for _, r := range t.Replicas {
+		if r.Leaving {
+			reasons = append(reasons, fmt.Sprintf("%s is replacing its replica on %s: until that is done no other node may fail", what, r.Node))
+		}
+	}
+	return reasons
 }
 
 // mergeTablet puts a tablet together from its replicas; rows and bytes are the leader's, or those of
@@ -238,6 +253,8 @@ func mergeTablet(table *catalog.Table, p catalog.Partition, bucket int, t *catal
 		l, known := locals[r.Node]
 		have, runs := l.Replicas[out.ID]
 		switch {
+		case r.Leaving:
+			have = api.Replica{Node: r.Node, State: api.ReplicaLeaving, Reason: "it was replaced"} // what runs on the node may be its successor
 		case !r.Voter:
 			have = api.Replica{Node: r.Node, State: api.ReplicaJoining, Reason: "it gets the files and the log"}
 		case !known || l.Node.State == api.StateDown:

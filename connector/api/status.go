@@ -27,6 +27,7 @@ const (
 	ReplicaMissing = "missing"
 	ReplicaUnknown = "unknown"
 	ReplicaJoining = "joining"
+	ReplicaLeaving = "leaving"
 
 	ConnectorRunning    = "running"
 	ConnectorPaused     = "paused"
