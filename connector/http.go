@@ -264,11 +264,14 @@ func (n *Node) getTabletRows(w http.ResponseWriter, r *http.Request) error {
 		return coded(http.StatusBadRequest, "bad_request", "%v", err)
 	}
 	plan.Fetch = plan.Columns // the asker names all that it needs
-	s, err := replica.scan(plan, req.At, req.Order == query.OrderKey)
+	s, err := n.scan(r.Context(), replica, plan, req.At, req.Order == query.OrderKey)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if !s.begins(diskReadPatience) {
+		return coded(http.StatusServiceUnavailable, "disk_hangs", "the disk of %s does not answer", n.options.Node)
+	}
 	return n.writeBatches(w, s)
 }
 

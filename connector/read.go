@@ -283,7 +283,17 @@ func (l *limited) Next() (*batch.Batch, error) {
 // else wherever one answers.
 func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.Plan, at int64, ordered bool) (query.Stream, error) {
 	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
-		return r.scan(plan, at, ordered)
+		s, err := n.scan(ctx, r, plan, at, ordered)
+		if err != nil {
+			return nil, err
+		}
+		if s.begins(diskReadPatience) {
+			return s, nil
+		}
+		n.log.Warn("this node's disk does not answer, another replica is asked", "tablet", id)
+		if err := errors.Join(s.Close(), context.Cause(ctx)); err != nil {
+			return nil, err
+		}
 	}
 	var out query.Stream
 	err := n.askReplicas(id, func(server string) (err error) {
@@ -326,7 +336,8 @@ func (n *Node) awaitLocal(ctx context.Context, r *replica, at int64) bool {
 	return true
 }
 
-func (r *replica) scan(plan *query.Plan, at int64, ordered bool) (query.Stream, error) {
+// scan reads this node's replica.
+func (n *Node) scan(ctx context.Context, r *replica, plan *query.Plan, at int64, ordered bool) (*patient, error) {
 	o := store.ScanOptions{At: at, Where: plan.Where, Ordered: ordered}
 	for _, c := range plan.Fetch {
 		o.Columns = append(o.Columns, c.ID)
@@ -335,7 +346,7 @@ func (r *replica) scan(plan *query.Plan, at int64, ordered bool) (query.Stream, 
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &patient{n: n, ctx: ctx, from: s}, nil
 }
 
 // remoteStream is a tablet's rows from another node.

@@ -90,6 +90,11 @@ func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, lette
 	if !ok || c.Change != nil {
 		return fmt.Errorf("%s: its settings change on %s", st.connector, id)
 	}
+	for _, n := range s.nodes { // settings that changed twice look like those of before
+		if k, ok := n.catalog.Snapshot().Connector(st.connector); ok && k.Decision().Version > c.Decision().Version {
+			return fmt.Errorf("%s: the catalog of %s is behind", st.connector, id)
+		}
+	}
 	specs, err := connectorSpecs(cmp.Or(s.newest, s.config))
 	if err != nil {
 		return err

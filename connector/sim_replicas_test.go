@@ -156,7 +156,7 @@ func (s *simulation) localRows(id, table string, at int64) (map[int64]row, error
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		scan, err := r.scan(plan, at, false)
+		scan, err := n.scan(context.Background(), r, plan, at, false)
 		if err != nil {
 			return nil, fmt.Errorf("tablet %d of %s: %w", tablet, id, err)
 		}

@@ -183,6 +183,10 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 	o.Scan = func(ctx context.Context, id catalog.TabletID) (query.Stream, error) {
 		return n.openTablet(ctx, id, plan, o.Timestamp, false)
 	}
+	o.Began = func(s offsets.Source) bool {
+		_, began := n.catalog.Begun(s)
+		return began
+	}
 	o.System = func(ctx context.Context, table string) (query.Stream, error) {
 		in, err := n.read(ctx, table, query.Request{Order: query.OrderKey})
 		if err != nil {

@@ -35,6 +35,7 @@ type Options struct {
 
 	Scan     func(ctx context.Context, tablet catalog.TabletID) (query.Stream, error) // all columns of a tablet, as of the snapshot
 	System   func(ctx context.Context, table string) (query.Stream, error)            // all columns of a system table, by primary key, as of now
+	Began    func(offsets.Source) bool                                                // whether a source is known by now
 	Progress func(api.VerifyProgress)
 	Limit    int  // differences that are looked up and listed; the others are counted
 	Values   bool // list values, too

@@ -271,3 +271,17 @@ func TestHashIsFrozen(t *testing.T) {
 		t.Fatalf("got %s, want %s", text, want)
 	}
 }
+
+// TestNoKeys encodes the keys of no rows, as of a batch all of whose records were bad.
+func TestNoKeys(t *testing.T) {
+	fixed := &schema.Schema{Columns: []schema.Column{
+		{ID: 1, Name: "tenant", Type: schema.Type{Kind: schema.Int64}}, {ID: 2, Name: "id", Type: schema.Type{Kind: schema.Int32}},
+	}, Key: []int{0, 1}}
+	for _, s := range []*schema.Schema{fixed, everyType()} {
+		keys, rows := NewKeys(s), NewBuilder(s.Columns, 1).View()
+		keys.Append(&rows, 0, 0)
+		if keys.Len() != 0 {
+			t.Errorf("%d keys of no rows", keys.Len())
+		}
+	}
+}

@@ -84,6 +84,9 @@ func (k *Keys) Append(b *Batch, from, to int) {
 // appendFixed goes column by column: the inner loops have no branches.
 func (k *Keys) appendFixed(from, to int) {
 	n, w := to-from, k.Width
+	if n == 0 {
+		return
+	}
 	start := len(k.Data)
 	k.Data = slices.Grow(k.Data, n*w)[:start+n*w]
 	at := start
