@@ -101,7 +101,7 @@ func (t *Tablet) apply(e Entry) Result {
 	}
 	var fresh *memRowSet
 	if h.Kind == batch.KindFreeze {
-		fresh = t.manager.nextMemRowSet(t.schema, int(s.mem.rows))
+		fresh = t.manager.nextMemRowSet(s.schema, int(s.mem.rows))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,6 +116,8 @@ func (t *Tablet) apply(e Entry) Result {
 		r = t.advanceLocked(body, r)
 	case batch.KindFence:
 		r = t.fenceLocked(body, r)
+	case batch.KindSchema:
+		r = t.schemaLocked(body, r)
 	default:
 		r.Outcome = Malformed
 	}
@@ -173,6 +175,22 @@ func (t *Tablet) fenceLocked(body []byte, r Result) Result {
 	return r
 }
 
+// schemaLocked appends columns to the table.
+func (t *Tablet) schemaLocked(body []byte, r Result) Result {
+	s := &t.mu.state
+	next, err := parseSchema(body)
+	switch {
+	case err == nil && next.Version <= s.schema.Version && s.schema.At(next.Version).Equal(next):
+		s.commands++ // a second copy
+	case err != nil || next.Follows(s.schema) != nil:
+		r.Outcome = Malformed
+	default:
+		s.commands++
+		s.schema = next
+	}
+	return r
+}
+
 // freezeLocked ends the MemRowSet; fresh takes its place. What the frozen one's manifest will say is settled here: the state as of this entry.
 func (t *Tablet) freezeLocked(body []byte, fresh *memRowSet, r Result) Result {
 	s := &t.mu.state
@@ -186,8 +204,8 @@ func (t *Tablet) freezeLocked(body []byte, fresh *memRowSet, r Result) Result {
 		return r
 	}
 	s.horizon = max(s.horizon, min(c.horizon, r.Timestamp))
-	s.frozen = append(slices.Clip(s.frozen), &frozenRowSet{memRowSet: s.mem, freeze: r.Index, manifest: manifest{
-		tablet: uint64(t.spec.ID), schema: t.schema.Version,
+	s.frozen = append(slices.Clip(s.frozen), &frozenRowSet{memRowSet: s.mem, schema: s.schema, freeze: r.Index, manifest: manifest{
+		tablet: uint64(t.spec.ID), schema: s.schema.Version, changed: t.changed(s.schema),
 		durable:   Durable{Index: r.Index, Term: s.term, Members: s.members, MembersIndex: s.membersAt},
 		timestamp: r.Timestamp, horizon: s.horizon, ledger: s.ledger.Clone(),
 	}})
@@ -261,7 +279,8 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 	return r
 }
 
-// fits tells whether an entry's columns are the table's, without nulls where there must be none.
+// fits tells whether an entry's columns are the table's, without nulls where there must be none. An entry may be of an older version
+// of the schema: a dead letter that is replayed keeps the row that was decided first, whenever it arrives.
 func (t *Tablet) fits(p *batch.Parsed) bool {
 	if len(p.Segments) > 0 && p.Segment == nil && !p.Noted && p.Batch.Rows > 0 {
 		return false
@@ -269,11 +288,15 @@ func (t *Tablet) fits(p *batch.Parsed) bool {
 	if p.Batch.Rows == 0 {
 		return true
 	}
-	if len(p.Batch.Columns) != len(t.schema.Columns) {
+	s := t.mu.schema
+	if p.Header.SchemaVersion < s.Version && t.broken != schemaStrict {
+		s = s.At(p.Header.SchemaVersion)
+	}
+	if len(p.Batch.Columns) != len(s.Columns) {
 		return false
 	}
 	for i := range p.Batch.Columns {
-		c, want := &p.Batch.Columns[i], &t.schema.Columns[i]
+		c, want := &p.Batch.Columns[i], &s.Columns[i]
 		if c.ID != want.ID || c.Type != want.Type {
 			return false
 		}
@@ -281,7 +304,7 @@ func (t *Tablet) fits(p *batch.Parsed) bool {
 			continue
 		}
 		for row := range c.Rows {
-			if c.IsNull(row) && (p.Op(row) != batch.Delete || slices.Contains(t.schema.Key, i)) {
+			if c.IsNull(row) && (p.Op(row) != batch.Delete || slices.Contains(s.Key, i)) {
 				return false
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"nyala/offsets"
 	"nyala/store/batch"
 	"nyala/store/rowset"
+	"nyala/store/schema"
 )
 
 // Timestamp is a hybrid time: microseconds since 1970 UTC, made unique within a tablet by adding 1.
@@ -24,6 +25,7 @@ type Timestamp = int64
 //	Advance  8 timestamp that the tablet must reach
 //	Fence    4 decision version: entries of the connector with an older one are refused from here on
 //	         4 length, name of the connector
+//	Schema   the table's next schema, as text: the columns so far, and new ones behind
 //
 // The body of a Write is described in package batch.
 
@@ -78,6 +80,10 @@ func FenceEntry(f offsets.Fence) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(f.Connector)))
 	return command(batch.KindFence, append(b, f.Connector...))
 }
+
+// SchemaEntry is a command that gives a tablet's table the columns that s appends to the schema so far. From there on a row may have
+// them; what was written under an older version, before or after, has their defaults, or nulls. A second copy changes nothing.
+func SchemaEntry(s *schema.Schema) []byte { return command(batch.KindSchema, s.Text()) }
 
 func (c freezeCommand) entry() []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(c.horizon))
@@ -218,6 +224,14 @@ func parseFence(body []byte) (f offsets.Fence, err error) {
 	return f, r.end("fence command")
 }
 
+func parseSchema(body []byte) (*schema.Schema, error) {
+	s, err := schema.ParseSchema(body)
+	if err != nil {
+		return nil, fmt.Errorf("store: schema command: %w: %w", err, batch.ErrCorrupt)
+	}
+	return s, nil
+}
+
 // Validate checks an entry as far as one can without a tablet. Whoever takes entries from outside of
 // the node calls it before it proposes them: an entry whose checksum does not hold stops every replica.
 func Validate(entry []byte) error {
@@ -236,6 +250,8 @@ func Validate(entry []byte) error {
 		_, err = parseAdvance(body)
 	case batch.KindFence:
 		_, err = parseFence(body)
+	case batch.KindSchema:
+		_, err = parseSchema(body)
 	default:
 		err = fmt.Errorf("store: entry of kind %s is no log entry: %w", h.Kind, batch.ErrCorrupt)
 	}
@@ -286,6 +302,12 @@ func DumpEntry(entry []byte) string {
 			return err.Error()
 		}
 		head += fmt.Sprintf(" %s decision %d", f.Connector, f.Decision)
+	case batch.KindSchema:
+		s, err := parseSchema(body)
+		if err != nil {
+			return err.Error()
+		}
+		head += fmt.Sprintf(" version %d columns %d, the last %s", s.Version, len(s.Columns), s.Columns[len(s.Columns)-1].Name)
 	}
 	return head
 }

@@ -63,12 +63,12 @@ func (t *Tablet) encode(ctx context.Context, f *frozenRowSet) error {
 	}
 	defer t.manager.returnWorker(w)
 	begin := time.Now()
-	rows, rowOf := w.gather(t.schema, f, t.broken == lateImage)
+	rows, rowOf := w.gather(f.schema, f, t.broken == lateImage)
 	if len(rows.Refs) == 0 {
 		f.encoded = &encoded{rowOf: rowOf}
 		return nil
 	}
-	writer, err := w.writerFor(t.schema, t.manager.fileWritten)
+	writer, err := w.writerFor(f.schema, t.manager.fileWritten)
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,9 @@ func part(k *batch.Keys, base, n int) *batch.Keys {
 func withoutDeletes(s *schema.Schema, b *batch.Batch) *batch.Batch {
 	out := b
 	for i, c := range s.Columns {
+		if i == len(b.Columns) {
+			break // what is behind was appended later
+		}
 		if c.Nullable || b.Columns[i].Nulls == 0 {
 			continue
 		}

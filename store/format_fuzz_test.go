@@ -21,6 +21,9 @@ func sampleManifest() *manifest {
 func FuzzManifest(f *testing.F) {
 	f.Add(sampleManifest().appendTo(nil))
 	f.Add(emptyManifest(Spec{ID: 1, Schema: pairSchema()}).appendTo(nil))
+	changed := sampleManifest()
+	changed.schema, changed.changed = 2, appended(pairSchema(), 0)
+	f.Add(changed.appendTo(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		DumpManifest(b)
 		m, err := parseManifest(b)
@@ -55,7 +58,11 @@ func FuzzCommand(f *testing.F) {
 	f.Add(installCommand{freeze: 7, removed: []uint64{1, 2}, added: sampleManifest().addedOnes()}.entry()[batch.HeaderSize:])
 	f.Add(AdvanceEntry(5)[batch.HeaderSize:])
 	f.Add(FenceEntry(offsets.Fence{Connector: "app", Decision: 2})[batch.HeaderSize:])
+	f.Add(SchemaEntry(appended(pairSchema(), 1))[batch.HeaderSize:])
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if s, err := parseSchema(body); err == nil && !bytes.Equal(SchemaEntry(s)[batch.HeaderSize:], body) {
+			t.Fatal("schema")
+		}
 		if c, err := parseFreeze(body); err == nil && !bytes.Equal(c.entry()[batch.HeaderSize:], body) {
 			t.Fatal("freeze")
 		}
@@ -68,7 +75,7 @@ func FuzzCommand(f *testing.F) {
 		if to, err := parseFence(body); err == nil && !bytes.Equal(FenceEntry(to)[batch.HeaderSize:], body) {
 			t.Fatal("fence")
 		}
-		for _, k := range []batch.Kind{batch.KindWrite, batch.KindFreeze, batch.KindInstall, batch.KindAdvance, batch.KindFence, 77} {
+		for _, k := range []batch.Kind{batch.KindWrite, batch.KindFreeze, batch.KindInstall, batch.KindAdvance, batch.KindFence, batch.KindSchema, 77} {
 			DumpEntry(command(k, body))
 		}
 		if r, err := ParseResult(body); err == nil {

@@ -175,6 +175,10 @@ func (t *Tablet) manifestOf(f *frozenRowSet, w waitingInstall, disks []*diskRowS
 		m.durable.Members, m.durable.MembersIndex = t.mu.members, t.mu.membersAt
 	case timestampNow:
 		m.timestamp = t.mu.last
+	case schemaNow:
+		m.schema, m.changed = t.mu.schema.Version, t.changed(t.mu.schema)
+	case schemaLost:
+		m.schema, m.changed = t.spec.Schema.Version, nil
 	case vectorsNow:
 		upTo = t.mu.last
 	}

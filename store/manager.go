@@ -241,7 +241,7 @@ func (t *Tablet) close() error {
 	t.mu.Lock()
 	s := t.mu.state
 	t.mu.state.disks, t.mu.state.frozen, t.mu.state.batches = nil, nil, nil
-	t.mu.state.mem = newMemRowSet(t.schema, 0, nil)
+	t.mu.state.mem = newMemRowSet(s.schema, 0, nil)
 	t.mu.state.resident = 0
 	t.mu.state.failed = fmt.Errorf("store: tablet %d is closed", t.spec.ID)
 	t.notifyLocked()

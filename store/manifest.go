@@ -9,6 +9,7 @@ import (
 	"nyala/offsets"
 	"nyala/store/batch"
 	"nyala/store/rowset"
+	"nyala/store/schema"
 )
 
 // Durable is how far a tablet is on disk: entries at or below Index are in its manifest.
@@ -25,9 +26,10 @@ type Durable struct {
 // some rowsets only: the log above that index is applied again to it, and finds each row in the state in which it
 // was found the first time. Deaths from above the index would hide rows from replayed inserts.
 //
-//	1  version, 1    3  zero
+//	1  version: 2 if columns were appended since the tablet was made, else 1    3  zero
 //	8  tablet
 //	4  schema version
+//	   in version 2: 4  length, schema
 //	8  durable index     8  its term
 //	8  last timestamp as of the durable index
 //	8  history horizon as of the durable index
@@ -40,6 +42,7 @@ type Durable struct {
 type manifest struct {
 	tablet    uint64
 	schema    uint32
+	changed   *schema.Schema // nil: the one that the tablet was made with
 	durable   Durable
 	timestamp Timestamp
 	horizon   Timestamp
@@ -58,13 +61,25 @@ type death struct {
 	at  Timestamp
 }
 
-const manifestVersion = 1
+const (
+	manifestVersion       = 1
+	manifestVersionSchema = 2
+)
 
 func (m *manifest) appendTo(b []byte) []byte {
 	le := binary.LittleEndian
-	b = append(b, manifestVersion, 0, 0, 0)
+	version := byte(manifestVersion)
+	if m.changed != nil {
+		version = manifestVersionSchema
+	}
+	b = append(b, version, 0, 0, 0)
 	b = le.AppendUint64(b, m.tablet)
 	b = le.AppendUint32(b, m.schema)
+	if m.changed != nil {
+		text := m.changed.Text()
+		b = le.AppendUint32(b, uint32(len(text)))
+		b = append(b, text...)
+	}
 	b = le.AppendUint64(b, m.durable.Index)
 	b = le.AppendUint64(b, m.durable.Term)
 	b = le.AppendUint64(b, uint64(m.timestamp))
@@ -92,10 +107,14 @@ func (m *manifest) appendTo(b []byte) []byte {
 
 func parseManifest(b []byte) (*manifest, error) {
 	r := &reader{b: b}
-	if head := r.take(4); r.err == nil && head[0] != manifestVersion {
-		return nil, fmt.Errorf("store: manifest: version %d, want %d: %w", head[0], manifestVersion, batch.ErrCorrupt)
+	head := r.take(4)
+	if r.err == nil && head[0] != manifestVersion && head[0] != manifestVersionSchema {
+		return nil, fmt.Errorf("store: manifest: version %d, want at most %d: %w", head[0], manifestVersionSchema, batch.ErrCorrupt)
 	}
 	m := &manifest{tablet: r.u64(), schema: r.u32()}
+	if head[0] == manifestVersionSchema {
+		r.schema(m)
+	}
 	m.durable.Index, m.durable.Term = r.u64(), r.u64()
 	m.timestamp, m.horizon, m.installed = int64(r.u64()), int64(r.u64()), r.u64()
 	m.durable.MembersIndex = r.u64()
@@ -115,6 +134,16 @@ func parseManifest(b []byte) (*manifest, error) {
 		return nil, fmt.Errorf("store: manifest: %w: %w", err, batch.ErrCorrupt)
 	}
 	return m, nil
+}
+
+func (r *reader) schema(m *manifest) {
+	text := r.bytes()
+	if r.err != nil {
+		return
+	}
+	if m.changed, r.err = schema.ParseSchema(text); r.err == nil && m.changed.Version != m.schema {
+		r.err = fmt.Errorf("schema of version %d, want %d", m.changed.Version, m.schema)
+	}
 }
 
 func (r *reader) deaths(s *manifestRowSet, until Timestamp) {
@@ -151,6 +180,13 @@ func DumpManifest(b []byte) string {
 	}
 	var s strings.Builder
 	fmt.Fprintf(&s, "tablet %d schema %d\n", m.tablet, m.schema)
+	if m.changed != nil {
+		for _, c := range m.changed.Columns {
+			if c.Since > 0 {
+				fmt.Fprintf(&s, "column %d %s %s since schema %d\n", c.ID, c.Name, c.Type, c.Since)
+			}
+		}
+	}
 	fmt.Fprintf(&s, "durable %d term %d timestamp %d horizon %d installed %d members %d (%d bytes)\n",
 		m.durable.Index, m.durable.Term, m.timestamp, m.horizon, m.installed, m.durable.MembersIndex, len(m.durable.Members))
 	for source, next := range m.ledger.All() {

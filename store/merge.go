@@ -125,7 +125,7 @@ func (s *Scanner) sorted(m *memView, sc *schema.Schema) *run {
 		}
 		from := len(r.refs)
 		r.refs = appendSelected(r.refs, s.selection, uint32(len(r.batches)))
-		r.batches = append(r.batches, b.rows)
+		r.batches = append(r.batches, rowset.Fill(b.rows, s.columns))
 		for _, k := range r.refs[from:] {
 			r.keys.Append(b.rows, int(k.Row), int(k.Row)+1)
 		}

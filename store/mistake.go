@@ -26,6 +26,9 @@ const (
 	anyOrder                 // flushes install in any order
 	manifestUnsynced         // a manifest is not synced before it counts
 	filesUnsynced            // files are not synced before a manifest names them
+	schemaNow                // a manifest has the schema of when it is written
+	schemaLost               // a manifest forgets the columns that were appended
+	schemaStrict             // rows of an older schema are refused
 	horizonFree              // reads below the horizon are answered
 	seenLess                 // the row just below the ledger is not dropped
 	seenMore                 // the row at the ledger is dropped

@@ -8,7 +8,7 @@ func TestModelFindsMistakes(t *testing.T) {
 		seenTaken: "seenTaken", holesTaken: "holesTaken", frozenUnseen: "frozenUnseen", lateForgotten: "lateForgotten",
 		lateImage: "lateImage", vectorsNow: "vectorsNow", vectorsNew: "vectorsNew", ledgerNow: "ledgerNow", membersNow: "membersNow", timestampNow: "timestampNow",
 		anyOrder: "anyOrder", manifestUnsynced: "manifestUnsynced", filesUnsynced: "filesUnsynced",
-		horizonFree: "horizonFree",
+		schemaNow: "schemaNow", schemaLost: "schemaLost", schemaStrict: "schemaStrict", horizonFree: "horizonFree",
 	}
 	for k := none + 1; k <= horizonFree; k++ {
 		t.Run(names[k], func(t *testing.T) {

@@ -25,17 +25,10 @@ import (
 // replica must answer every timestamp that it may be asked for as the model does, stand where the model's ledger
 // stood at that entry, and have the bytes of every other replica's files.
 
-func modelSchemas() []*schema.Schema {
-	value := []schema.Column{{ID: 7, Name: "value", Type: schema.Type{Kind: schema.Int64}}, {ID: 9, Name: "text", Type: schema.Type{Kind: schema.String}, Nullable: true}}
-	return []*schema.Schema{
-		{Version: 1, Columns: append([]schema.Column{{ID: 1, Name: "k", Type: schema.Type{Kind: schema.Int32}}}, value...), Key: []int{0}, Buckets: 1},
-		{Version: 1, Columns: append([]schema.Column{{ID: 1, Name: "k", Type: schema.Type{Kind: schema.String}}}, value...), Key: []int{0}, Buckets: 1},
-	}
-}
-
 type version struct {
 	key          string
 	value        int64
+	schema       int // how many columns had been appended for its writer
 	birth, death Timestamp
 }
 
@@ -45,12 +38,14 @@ type history struct {
 	ledger        map[offsets.Source]int64
 	outcome       Outcome
 	rows, dropped uint32
+	schema        int // how many columns have been appended
 }
 
 type model struct {
 	t        testing.TB
 	rng      *rand.Rand
-	schema   *schema.Schema
+	schema   *schema.Schema   // that the tablet was made with
+	schemas  []*schema.Schema // that and all after it
 	broken   mistake
 	log      []Entry // index i+1
 	at       []history
@@ -77,6 +72,7 @@ func newModel(t testing.TB, seed uint64, broken mistake) *model {
 	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), broken: broken, live: map[string]int{}, clock: 1000, files: map[string]rowset.Hash{}}
 	s := modelSchemas()
 	m.schema = s[m.rng.IntN(len(s))]
+	m.schemas = []*schema.Schema{m.schema}
 	for range 3 {
 		r := &modelReplica{fs: vfs.NewMem()}
 		m.replicas = append(m.replicas, r)
@@ -154,11 +150,13 @@ type modelRow struct {
 	op      batch.Op
 	segment uint16
 	delta   uint32
+	schema  int
 }
 
 func (m *model) write() {
 	stamp, h := m.tick()
-	w := &batch.Write{Header: batch.Header{Kind: batch.KindWrite, SchemaVersion: 1}}
+	under := m.writer(&h)
+	w := &batch.Write{Header: batch.Header{Kind: batch.KindWrite, SchemaVersion: uint32(1 + under)}}
 	var rows []modelRow
 	sources := []offsets.Source{{Connector: "a"}, {Connector: "a", Partition: 1}}
 	m.rng.Shuffle(2, func(i, j int) { sources[i], sources[j] = sources[j], sources[i] })
@@ -183,13 +181,13 @@ func (m *model) write() {
 		floors = append(floors, at)
 		for o := g.First; o < g.Next; o++ {
 			if m.rng.IntN(4) > 0 {
-				rows = append(rows, m.row(uint16(i), uint32(o-g.First)))
+				rows = append(rows, m.row(under, uint16(i), uint32(o-g.First)))
 			}
 		}
 	}
 	if len(w.Segments) == 0 {
 		for range m.rng.IntN(4) {
-			rows = append(rows, m.row(0, 0))
+			rows = append(rows, m.row(under, 0, 0))
 		}
 	}
 	if m.rng.IntN(3) > 0 {
@@ -210,10 +208,10 @@ func (m *model) write() {
 	m.append(m.encode(w, rows), stamp, h)
 }
 
-func (m *model) row(segment uint16, delta uint32) modelRow {
+func (m *model) row(under int, segment uint16, delta uint32) modelRow {
 	m.values++
 	op := []batch.Op{batch.Upsert, batch.Upsert, batch.Insert, batch.Delete}[m.rng.IntN(4)]
-	return modelRow{key: string(rune('a' + m.rng.IntN(9))), value: m.values, op: op, segment: segment, delta: delta}
+	return modelRow{key: string(rune('a' + m.rng.IntN(9))), value: m.values, op: op, segment: segment, delta: delta, schema: under}
 }
 
 // truth is the semantics of a row, in one line each.
@@ -229,12 +227,12 @@ func (m *model) truth(r modelRow, h *history) {
 	}
 	if r.op != batch.Delete {
 		m.live[r.key] = len(m.versions)
-		m.versions = append(m.versions, version{key: r.key, value: r.value, birth: h.last})
+		m.versions = append(m.versions, version{key: r.key, value: r.value, schema: r.schema, birth: h.last})
 	}
 }
 
 func (m *model) encode(w *batch.Write, rows []modelRow) []byte {
-	b := batch.NewBuilder(m.schema.Columns, len(rows))
+	b := batch.NewBuilder(m.columns(int(w.Header.SchemaVersion)-1), len(rows))
 	for i, r := range rows {
 		if m.schema.Columns[0].Type.Kind == schema.String {
 			b.Columns[0].AppendBytes([]byte(r.key))
@@ -250,6 +248,9 @@ func (m *model) encode(w *batch.Write, rows []modelRow) []byte {
 			b.Columns[2].AppendNull()
 		} else {
 			b.Columns[2].AppendBytes(fmt.Append(nil, r.value))
+		}
+		for k := range b.Columns[3:] {
+			b.Columns[3+k].AppendValue(extra(k, r.value, r.op == batch.Delete))
 		}
 		w.Refs = append(w.Refs, batch.Ref{Row: uint32(i)})
 		w.Segment, w.Delta, w.Ops = append(w.Segment, r.segment), append(w.Delta, r.delta), append(w.Ops, r.op)
@@ -407,15 +408,15 @@ func (m *model) restore(r, from *modelReplica) {
 	r.applied, r.durable = d.Index, d.Index
 }
 
-func (m *model) visible(at Timestamp) string {
+func (m *model) visible(at Timestamp, columns int, where *modelWhere) string {
 	var out []string
 	for _, v := range m.versions {
-		if v.birth <= at && (v.death == 0 || v.death > at) {
+		if v.birth <= at && (v.death == 0 || v.death > at) && where.holds(v) {
 			text := fmt.Sprint(v.value)
 			if v.value%3 == 0 {
 				text = "NULL"
 			}
-			out = append(out, fmt.Sprintf("%s=%d/%s", v.key, v.value, text))
+			out = append(out, fmt.Sprintf("%s=%d/%s%s", v.key, v.value, text, extras(v, columns)))
 		}
 	}
 	slices.Sort(out)
@@ -430,8 +431,10 @@ func (m *model) check(r *modelReplica) {
 	var lowest Timestamp = 995
 	for at := max(h.horizon, lowest); at <= h.last; at++ {
 		ordered := m.rng.IntN(2) == 0
-		got, err := m.scan(r.tablet, ScanOptions{At: at, Columns: []schema.ColumnID{9, 1, 7}, Ordered: ordered}, ordered)
-		if want := m.visible(at); err != nil || got != want {
+		where, predicates := m.where(h.schema)
+		ids := append([]schema.ColumnID{9, 1, 7}, extraIDs(h.schema)...)
+		got, err := m.scan(r.tablet, ScanOptions{At: at, Columns: ids, Where: predicates, Ordered: ordered}, ordered)
+		if want := m.visible(at, h.schema, where); err != nil || got != want {
 			m.failf("replica at %d (durable %d), scan at %d: got %s %v, want %s", r.applied, r.durable, at, got, err, want)
 			return
 		}
@@ -474,7 +477,11 @@ func (m *model) scan(t *Tablet, o ScanOptions, ordered bool) (string, error) {
 				key = string(rune(b.Columns[1].Int(i)))
 			}
 			text := schema.AppendText(nil, b.Columns[0].Type, b.Columns[0].Value(i))
-			out = append(out, fmt.Sprintf("%s=%d/%s", key, b.Columns[2].Int(i), text))
+			row := fmt.Sprintf("%s=%d/%s", key, b.Columns[2].Int(i), text)
+			for _, c := range b.Columns[3:] {
+				row += "/" + string(schema.AppendText(nil, c.Type, c.Value(i)))
+			}
+			out = append(out, row)
 		}
 	}
 	if ordered && !slices.IsSorted(out) {
@@ -488,11 +495,13 @@ func (m *model) scan(t *Tablet, o ScanOptions, ordered bool) (string, error) {
 func (m *model) run(steps int) error {
 	for i := 0; i < steps && m.fault == nil; i++ {
 		r := m.replicas[m.rng.IntN(3)]
-		switch m.rng.IntN(17) {
+		switch m.rng.IntN(18) {
 		case 0, 1, 2, 3, 4:
 			m.write()
 		case 16:
 			m.membership()
+		case 17:
+			m.schemaChange()
 		case 5:
 			stamp, h := m.tick()
 			to := h.last + int64(m.rng.IntN(4)) - 2

@@ -52,23 +52,24 @@ type memView struct {
 // Scan begins a scan; the caller closes it.
 func (t *Tablet) Scan(o ScanOptions) (*Scanner, error) {
 	s := &Scanner{}
+	table := t.Schema()
 	for _, id := range o.Columns {
-		i := t.schema.PositionOf(id)
+		i := table.PositionOf(id)
 		if i < 0 {
 			return nil, fmt.Errorf("store: tablet %d: scan of column id %d, which the table does not have", t.spec.ID, id)
 		}
-		s.columns = append(s.columns, t.schema.Columns[i])
+		s.columns = append(s.columns, table.Columns[i])
 	}
 	s.fetch = s.columns
 	var err error
-	if s.filter, err = rowset.NewFilter(o.Where, t.schema.Columns); err != nil {
+	if s.filter, err = rowset.NewFilter(o.Where, table.Columns); err != nil {
 		return nil, err
 	}
 	if err := t.snapshot(s, o.At); err != nil {
 		return nil, err
 	}
 	if o.Ordered {
-		if err := s.order(t.schema); err != nil {
+		if err := s.order(table); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -210,14 +211,10 @@ func (s *Scanner) project(b *memBatch, dead *deaths) *batch.Batch {
 	case len(s.columns) == 0:
 		return &batch.Batch{Rows: n}
 	case n == b.rows.Rows:
-		out := &batch.Batch{Rows: n, Columns: make([]batch.Column, len(s.columns))}
-		for i, c := range s.columns {
-			out.Columns[i] = *b.rows.Column(c.ID)
-		}
-		return out
+		return rowset.Fill(b.rows, s.columns)
 	}
 	s.refs = appendSelected(s.refs[:0], s.selection, 0)
-	return gather(s.columns, []*batch.Batch{b.rows}, s.refs)
+	return gather(s.columns, []*batch.Batch{rowset.Fill(b.rows, s.columns)}, s.refs)
 }
 
 // appendSelected appends a Ref to each selected row of batch number at.

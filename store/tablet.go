@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nyala/offsets"
+	"nyala/store/batch"
 	"nyala/store/rowset"
 	"nyala/store/schema"
 	"nyala/store/vfs"
@@ -24,7 +25,7 @@ type ID uint64
 type Spec struct {
 	ID        ID
 	Table     string
-	Schema    *schema.Schema
+	Schema    *schema.Schema // that it was made with; columns may have been appended since, the log says which
 	Bucket    int
 	RangeLow  int64 // of the range column, if HasRange: [RangeLow, RangeHigh)
 	RangeHigh int64
@@ -58,7 +59,6 @@ type Fetcher func(ctx context.Context, name string, off int64) (io.ReadCloser, e
 type Tablet struct {
 	manager *Manager
 	spec    Spec
-	schema  *schema.Schema
 	dir     string
 	fs      vfs.FS
 	log     *slog.Logger
@@ -92,6 +92,7 @@ type Tablet struct {
 
 // state is everything of a tablet that the log decides, and how far its disk has followed.
 type state struct {
+	schema    *schema.Schema
 	mem       *memRowSet
 	batches   []memBatch // mem's, as of the last applied entry
 	frozen    []*frozenRowSet
@@ -128,6 +129,7 @@ type waitingInstall struct {
 // goes into the manifest when it is installed.
 type frozenRowSet struct {
 	*memRowSet
+	schema   *schema.Schema
 	freeze   uint64   // index of the Freeze
 	manifest manifest // without rowsets
 	late     []death  // of rows that died after the Freeze, in order; under turn
@@ -174,7 +176,7 @@ func openDisk(fsys vfs.FS, dir string, m manifestRowSet) (*diskRowSet, error) {
 // newTablet makes the state that a manifest describes. It deletes no file.
 func newTablet(m *Manager, spec Spec, dir string, f *manifestFile, from *manifest) (*Tablet, error) {
 	t := &Tablet{
-		manager: m, spec: spec, schema: spec.Schema, dir: dir, fs: m.options.FS,
+		manager: m, spec: spec, dir: dir, fs: m.options.FS,
 		log:      m.options.Logger.With("tablet", uint64(spec.ID)),
 		turn:     make(chan struct{}, 1),
 		disk:     make(chan struct{}, 1),
@@ -197,8 +199,15 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 	if m.tablet != uint64(t.spec.ID) {
 		return nil, fmt.Errorf("store: tablet %d: got the manifest of tablet %d", t.spec.ID, m.tablet)
 	}
+	sc := t.spec.Schema
+	if m.changed != nil {
+		if sc = m.changed; sc.Version <= t.spec.Schema.Version || !sc.At(t.spec.Schema.Version).Equal(t.spec.Schema) {
+			return nil, fmt.Errorf("store: tablet %d: the manifest's schema of version %d does not go on from the table's of version %d: %w",
+				t.spec.ID, sc.Version, t.spec.Schema.Version, batch.ErrCorrupt)
+		}
+	}
 	s := &state{
-		mem: newMemRowSet(t.schema, 0, nil), ledger: m.ledger.Clone(), applied: m.durable.Index, term: m.durable.Term,
+		schema: sc, mem: newMemRowSet(sc, 0, nil), ledger: m.ledger.Clone(), applied: m.durable.Index, term: m.durable.Term,
 		last: m.timestamp, horizon: m.horizon, members: m.durable.Members, membersAt: m.durable.MembersIndex,
 		lastFreeze: m.durable.Index, installed: m.installed, durable: m.durable, body: m.appendTo(nil),
 	}
@@ -252,6 +261,21 @@ func (t *Tablet) unlockDisk() { <-t.disk }
 
 // Spec is what the tablet is of.
 func (t *Tablet) Spec() Spec { return t.spec }
+
+// Schema is the table's, with the columns that the log has appended so far.
+func (t *Tablet) Schema() *schema.Schema {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.mu.schema
+}
+
+// changed is s if it is not the schema that the tablet was made with.
+func (t *Tablet) changed(s *schema.Schema) *schema.Schema {
+	if s == t.spec.Schema {
+		return nil
+	}
+	return s
+}
 
 // LastTimestamp is that of the last entry applied: everything at or below it is final.
 func (t *Tablet) LastTimestamp() Timestamp {

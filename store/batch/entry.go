@@ -18,6 +18,7 @@ const (
 	KindInstall Kind = 4
 	KindAdvance Kind = 5
 	KindFence   Kind = 6
+	KindSchema  Kind = 7
 )
 
 // HeaderSize is the length of an entry's header in bytes.
@@ -104,6 +105,8 @@ func (k Kind) String() string {
 		return "advance"
 	case KindFence:
 		return "fence"
+	case KindSchema:
+		return "schema"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }

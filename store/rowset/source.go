@@ -161,6 +161,19 @@ func constantColumn(c *schema.Column, rows int) batch.Column {
 	return b.Columns[0].View()
 }
 
+// Fill looks at the given columns of a batch, in that order. Those that came after it are made up: the default in every row, else null.
+func Fill(b *batch.Batch, columns []schema.Column) *batch.Batch {
+	out := &batch.Batch{Rows: b.Rows, Columns: make([]batch.Column, len(columns))}
+	for i := range columns {
+		if c := b.Column(columns[i].ID); c != nil {
+			out.Columns[i] = *c
+		} else {
+			out.Columns[i] = constantColumn(&columns[i], b.Rows)
+		}
+	}
+	return out
+}
+
 func zeroFor(t schema.Type) []byte {
 	if t.Kind == schema.UUID {
 		return make([]byte, 16)

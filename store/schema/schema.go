@@ -19,6 +19,7 @@ type Column struct {
 	Type     Type     `json:"type"`
 	Nullable bool     `json:"nullable,omitempty"`
 	Default  *Value   `json:"default,omitempty"` // used where a record has no value
+	Since    uint32   `json:"since,omitempty"`   // version of the schema that added it; 0: there from the beginning
 }
 
 // Range partitions a table by equal intervals of one key column.
@@ -85,6 +86,9 @@ func (s *Schema) Validate() error {
 		if c := s.Columns[k]; c.Nullable || !c.Type.Keyable() {
 			return fmt.Errorf("schema: column %s cannot be in the primary key: it is nullable or of type %s", c.Name, c.Type)
 		}
+	}
+	if err := s.validateAdded(); err != nil {
+		return err
 	}
 	return s.validatePartitions()
 }
