@@ -29,6 +29,7 @@ const (
 	fetchBytesMin       = 64 << 10
 	fetchBytesMax       = 16 << 20  // of one fetch, all partitions of a broker
 	fetchBytesFirst     = 1 << 20   // of a new client
+	fetchBytesFair      = 192 << 10 // of a new client with little memory: with less, a broker may serve the same few partitions again and again
 	firstShare          = 8         // of the largest fetch: nobody knows yet what it becomes
 	fetchPartitionBytes = 512 << 10 // small enough to stay in cache until it is decoded
 	// Of a fetch each partition gets its share, as long as there are not too many: then it takes several to serve all, and the broker
@@ -41,7 +42,7 @@ const (
 func newFetchSize(target int64) *fetchSize {
 	f := &fetchSize{target: target, max: int32(min(fetchBytesMax, max(target, fetchBytesMin)))}
 	f.mu.brokers, f.mu.growth = map[int32]bool{}, 1
-	f.mu.bytes = max(fetchBytesMin, min(fetchBytesFirst, f.max/firstShare))
+	f.mu.bytes = min(f.max, fetchBytesFirst, max(fetchBytesFair, f.max/firstShare))
 	return f
 }
 
