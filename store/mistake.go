@@ -8,7 +8,8 @@ import (
 )
 
 // mistake breaks one rule of the engine. Tests set it to prove that the model test, or the simulation of whole clusters,
-// would notice: each of these loses, doubles or revives a row, or lets replicas differ.
+// would notice: each of these loses, doubles or revives a row, or lets replicas differ. The simulation knows them by number: new
+// ones come last.
 type mistake int
 
 const (
@@ -26,9 +27,6 @@ const (
 	anyOrder                 // flushes install in any order
 	manifestUnsynced         // a manifest is not synced before it counts
 	filesUnsynced            // files are not synced before a manifest names them
-	schemaNow                // a manifest has the schema of when it is written
-	schemaLost               // a manifest forgets the columns that were appended
-	schemaStrict             // rows of an older schema are refused
 	horizonFree              // reads below the horizon are answered
 	seenLess                 // the row just below the ledger is not dropped
 	seenMore                 // the row at the ledger is dropped
@@ -36,6 +34,9 @@ const (
 	ledgerSet                // the ledger is set, not raised
 	ledgerLeft               // a tablet is copied without its ledger
 	cutEarly                 // the log is cut before the manifest is durable
+	schemaNow                // a manifest has the schema of when it is written
+	schemaLost               // a manifest forgets the columns that were appended
+	schemaStrict             // rows of an older schema are refused
 )
 
 // floor is the offset below which the rows of a segment were seen, where the ledger is at next.

@@ -10,7 +10,10 @@ func TestModelFindsMistakes(t *testing.T) {
 		anyOrder: "anyOrder", manifestUnsynced: "manifestUnsynced", filesUnsynced: "filesUnsynced",
 		schemaNow: "schemaNow", schemaLost: "schemaLost", schemaStrict: "schemaStrict", horizonFree: "horizonFree",
 	}
-	for k := none + 1; k <= horizonFree; k++ {
+	for k := none + 1; k <= schemaStrict; k++ {
+		if names[k] == "" {
+			continue // the simulation of whole clusters must see it
+		}
 		t.Run(names[k], func(t *testing.T) {
 			for seed := range uint64(200) {
 				if err := runModel(t, seed, 150, k); err != nil {
