@@ -135,3 +135,40 @@ func TestAllDisksSlow(t *testing.T) {
 		c.stopAll()
 	})
 }
+
+// TestAllDisksSlowFromTheStart loses the power of all nodes and starts them again on disks whose every sync takes longer than an
+// election's first patience: they elect leaders all the same, and rows come in.
+func TestAllDisksSlowFromTheStart(t *testing.T) {
+	for _, delay := range []time.Duration{500 * time.Millisecond, 900 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, 3, 3, 1)
+			c.startAll()
+			c.produce(0, 100)
+			c.await("n1", 100)
+			c.awaitHealthy("n1")
+			ids := []string{"n1", "n2", "n3"}
+			for _, id := range ids {
+				c.kill(id, 0.5)
+				c.disks[id].add(vfs.Rule{Op: vfs.OpSync, Delay: delay})
+			}
+			c.startAll()
+			c.produce(100, 150)
+			begin := time.Now()
+			for checkpoints := int64(0); checkpoints < 150; time.Sleep(time.Second) {
+				checkpoints = 0
+				for _, o := range c.nodes["n1"].offsets(t.Context()) {
+					checkpoints += o.Checkpoint
+				}
+				if time.Since(begin) > 3*time.Minute {
+					t.Fatalf("%v a sync: %d records of 150 are decided after 3 minutes", delay, checkpoints)
+				}
+			}
+			for _, id := range ids {
+				c.disks[id].heal()
+			}
+			c.await("n1", 150)
+			c.awaitHealthy("n1")
+			c.stopAll()
+		})
+	}
+}

@@ -30,6 +30,7 @@ func (l *Log) keep() {
 			for _, g := range l.Groups() {
 				g.cutLog(time.Now())
 				g.watchFollowers(time.Now())
+				g.adaptElections()
 			}
 		case <-l.nudge:
 			for _, g := range l.Groups() {

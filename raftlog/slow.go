@@ -20,6 +20,10 @@ const (
 	slowMemory   = 10 * time.Second // a disk is slow for so long after its last slow write
 	slowPatience = 10 * time.Second // without any leader for so long a node with a slow disk stands, too: all may be slow
 	giveUpAgain  = time.Second      // before another follower is asked
+
+	electWrites = 12               // as long as so many writes a candidate waits for votes: it makes three, then a voter three, and each may wait for another
+	electMemory = 30 * time.Second // so long a slow write counts for that
+	electMost   = time.Minute      // and no longer than this it waits
 )
 
 var errSlow = errors.New("raftlog: the disk of this node is slow")
@@ -27,12 +31,57 @@ var errSlow = errors.New("raftlog: the disk of this node is slow")
 // slowness is what is known of this node's disk.
 type slowness struct {
 	sync.Mutex
-	until time.Time // it is slow until then, if no more slow write comes
+	until time.Time     // it is slow until then, if no more slow write comes
+	worst time.Duration // the slowest write of late, here or of a voter
+	worse time.Time     // when that was
+}
+
+// saw is told how long a write took.
+func (s *slowness) saw(took time.Duration) {
+	if took >= s.worst || time.Since(s.worse) > electMemory {
+		s.worst, s.worse = took, time.Now()
+	}
+}
+
+// electionTimeout is how long a candidate waits. With slow disks everywhere, elections that are begun anew sooner than votes
+// can be written would never end.
+func (l *Log) electionTimeout() time.Duration {
+	l.slowness.Lock()
+	defer l.slowness.Unlock()
+	t := l.o.Timings.Heartbeat
+	if w := l.slowness.worst; w > t/(2*electWrites) && time.Since(l.slowness.worse) <= electMemory {
+		t = min(t+electWrites*w, electMost)
+	}
+	return t
+}
+
+// voted is told how long a voter took to answer, which is three writes.
+func (l *Log) voted(took time.Duration) {
+	l.slowness.Lock()
+	l.slowness.saw(took / 3)
+	l.slowness.Unlock()
+}
+
+// adaptElections has raft wait for votes as long as disks of late want it.
+func (g *Group) adaptElections() {
+	r := g.running()
+	if r == nil {
+		return
+	}
+	c, want := r.ReloadableConfig(), g.log.electionTimeout()
+	if want == c.ElectionTimeout || want < c.ElectionTimeout && want > c.ElectionTimeout/2 && want > g.log.o.Timings.Heartbeat {
+		return
+	}
+	c.ElectionTimeout = max(want, c.HeartbeatTimeout)
+	if err := r.ReloadConfig(c); err != nil {
+		g.log.logger.Warn("election timeout not changed", "group", g.id, "to", want, "err", err)
+	}
 }
 
 // wrote is told of each write of the WAL.
 func (l *Log) wrote(took time.Duration, bytes int64) {
 	l.slowness.Lock()
+	l.slowness.saw(took)
 	if took >= l.o.SlowWrite {
 		l.slowness.until = time.Now().Add(slowMemory)
 	}

@@ -203,7 +203,12 @@ func (t *transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, q *raft.
 	if err := t.mayStand(); err != nil && !q.LeadershipTransfer {
 		return err
 	}
-	return t.call(id, encodeVote(t.group.id, q), true, 2*t.log.o.Timings.Heartbeat, resp)
+	begin := time.Now()
+	err := t.call(id, encodeVote(t.group.id, q), true, electMost, resp) // a voter writes before it answers
+	if err == nil {
+		t.log.voted(time.Since(begin))
+	}
+	return err
 }
 
 func (t *transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
