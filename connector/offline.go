@@ -103,13 +103,13 @@ func (r *DataReport) compare(fsys vfs.FS, dir string) error {
 	}
 	file := path.Join(dir, catalogDir, catalog.File)
 	if d, err := catalog.ReadDurable(fsys, path.Join(dir, catalogDir)); err == nil {
-		r.compareOne(file, d.Index, true, spans[raftlog.GroupID(catalog.SystemTablet)])
+		r.compareOne(file, log, d.Index, true, spans[raftlog.GroupID(catalog.SystemTablet)])
 	}
 	extents, err := store.Extents(fsys, path.Join(dir, tabletsDir))
 	has := map[raftlog.GroupID]bool{raftlog.GroupID(catalog.SystemTablet): true}
 	for _, e := range extents {
 		has[raftlog.GroupID(e.ID)] = true
-		r.compareOne(path.Join(dir, tabletsDir, strconv.FormatUint(uint64(e.ID), 10), manifestFile), e.Index, e.Restored, spans[raftlog.GroupID(e.ID)])
+		r.compareOne(path.Join(dir, tabletsDir, strconv.FormatUint(uint64(e.ID), 10), manifestFile), log, e.Index, e.Restored, spans[raftlog.GroupID(e.ID)])
 	}
 	for _, id := range slices.Sorted(maps.Keys(spans)) {
 		if name := path.Join(dir, tabletsDir, strconv.FormatUint(uint64(id), 10), manifestFile); !has[id] && spans[id].First > 1 {
@@ -122,12 +122,12 @@ func (r *DataReport) compare(fsys vfs.FS, dir string) error {
 }
 
 // compareOne compares how far a file has a group with what the log has of it.
-func (r *DataReport) compareOne(file string, durable uint64, ahead bool, s raftlog.Span) {
+func (r *DataReport) compareOne(file, log string, durable uint64, ahead bool, s raftlog.Span) {
 	switch {
 	case durable+1 < s.First:
-		r.add(file+" at 0", fmt.Errorf("it has all up to %d, but the log begins at %d: the file is missing, an older copy, or lost its end", durable, s.First))
+		r.add(file+" at 0", fmt.Errorf("it has all up to %d, but the log %s begins at %d: the file is missing, an older copy, or lost its end", durable, log, s.First))
 	case durable > 0 && s.Next <= durable && !ahead:
-		r.add(file+" at 0", fmt.Errorf("it has all up to %d, but the next entry of the log is %d: the log is an older copy, or lost its end (as in a power cut with durability: page_cache)", durable, s.Next))
+		r.add(file+" at 0", fmt.Errorf("it has all up to %d, but the next entry of the log %s is %d: the log is an older copy, or lost a file or its end (as in a power cut with durability: page_cache)", durable, log, s.Next))
 	}
 }
 
