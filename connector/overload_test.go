@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"nyala/connector/api"
 	"nyala/store/vfs"
@@ -28,6 +29,13 @@ func overload(t *testing.T, nodes int) {
 	const partitions, records, size = 16, 64_000, 500
 	config := strings.ReplaceAll(clusterConfig, "buckets: 2", "buckets: 8")
 	c := newClusterOf(t, nodes, nodes, 1, config, kfake.NumBrokers(1), kfake.Ports(9092), kfake.SeedTopics(partitions, "app"))
+	c.broker.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		// In a session kfake serves those first that it served last, where Kafka lets each have its turn. Without one the client does.
+		q := r.(*kmsg.FetchRequest)
+		q.SessionID, q.SessionEpoch = 0, -1
+		c.broker.KeepControl()
+		return nil, nil, false
+	})
 	c.config.Node.MemoryBytes = 6 << 20 // less than a user may set: what a bubble can hold is little
 	c.flush, c.segment = FlushOptions{}, 1<<20
 	for id := range c.disks {

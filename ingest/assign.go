@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -96,8 +97,9 @@ func (s *session) assign(ctx context.Context, committed map[string]map[int32]kgo
 		return nil, err
 	}
 	s.options.reached(CheckpointCreated)
+	ends := s.listEnds(ctx, candidates)
 	for i, c := range candidates {
-		committed[c.topic][c.partition] = s.begin(c, found[i])
+		committed[c.topic][c.partition] = s.begin(c, found[i], ends)
 	}
 	s.connector.assigned()
 	return committed, nil
@@ -115,8 +117,28 @@ func (s *session) candidate(at place, id offsets.TopicID, commit kgo.EpochOffset
 	return c
 }
 
+// endsPatience is how long the ends of new partitions may take: the first fetches tell them, too.
+const endsPatience = 3 * time.Second
+
+// listEnds asks for the ends of the candidates' logs, so that their lag is known before the first record comes.
+func (s *session) listEnds(ctx context.Context, candidates []candidate) kadm.ListedOffsets {
+	var topics []string
+	for _, c := range candidates {
+		if !slices.Contains(topics, c.topic) {
+			topics = append(topics, c.topic)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, endsPatience)
+	defer cancel()
+	ends, err := kadm.NewClient(s.client).ListEndOffsets(ctx, topics...)
+	if err != nil {
+		s.options.Logger.Warn("ends of new partitions are not known yet", "error", err)
+	}
+	return ends
+}
+
 // begin makes the owner of c and returns where the client fetches.
-func (s *session) begin(c candidate, start int64) kgo.Offset {
+func (s *session) begin(c candidate, start int64, ends kadm.ListedOffsets) kgo.Offset {
 	at := kgo.NewOffset().At(start)
 	switch {
 	case c.commit.Offset == start:
@@ -129,7 +151,11 @@ func (s *session) begin(c candidate, start int64) kgo.Offset {
 	if old := s.owner(c.place); old != nil {
 		old.kill()
 	}
-	s.adopt(c.place, newOwner(s, c.source, c.topic, start, c.commit.Offset))
+	o := newOwner(s, c.source, c.topic, start, c.commit.Offset)
+	if end, ok := ends.Lookup(c.topic, c.partition); ok && end.Err == nil {
+		o.mu.high = end.Offset
+	}
+	s.adopt(c.place, o)
 	if s.connector.isPaused() {
 		s.client.PauseFetchTopics(c.topic)
 	}

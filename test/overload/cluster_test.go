@@ -176,6 +176,11 @@ func (w *world) tail(n *nodeProcess) string {
 func lag(s *api.Status) (n int64) {
 	for _, c := range s.Connectors {
 		n += c.LagRecords
+		for _, p := range c.Partitions {
+			if p.End < 0 { // nobody knows yet
+				n++
+			}
+		}
 	}
 	return n
 }
