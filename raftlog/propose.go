@@ -22,10 +22,11 @@ const (
 
 // proposal is one entry on its way into the log of the group that this node leads.
 type proposal struct {
-	data   []byte
-	state  atomic.Int32
-	future raft.ApplyFuture
-	done   func(result []byte, err error) // called once, must not block: see Group.finish
+	data    []byte
+	state   atomic.Int32
+	stamped chan struct{} // closed when a proposal that was taken is not written to any more: whoever gave it may copy it then
+	future  raft.ApplyFuture
+	done    func(result []byte, err error) // called once, must not block: see Group.finish
 }
 
 const (
@@ -69,7 +70,7 @@ func (g *Group) proposeHere(ctx context.Context, data []byte) ([]byte, error) {
 		err    error
 	}
 	ch := make(chan outcome, 1)
-	p := &proposal{data: data, done: func(result []byte, err error) { ch <- outcome{result, err} }}
+	p := &proposal{data: data, stamped: make(chan struct{}), done: func(result []byte, err error) { ch <- outcome{result, err} }}
 	g.enqueue(p)
 	select {
 	case o := <-ch:
@@ -82,6 +83,7 @@ func (g *Group) proposeHere(ctx context.Context, data []byte) ([]byte, error) {
 	if p.state.CompareAndSwap(proposalWaits, proposalWithdrawn) {
 		return nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, ctx.Err())
 	}
+	<-p.stamped
 	g.log.uncertain.add(data)
 	return nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnknown, ctx.Err())
 }
@@ -147,10 +149,12 @@ func (g *Group) proposeOne(p *proposal) {
 	}
 	r := g.running()
 	if r.State() != raft.Leader {
+		close(p.stamped)
 		g.finish(p, nil, fmt.Errorf("raftlog: group %d: not the leader: %w", g.id, ErrUnavailable))
 		return
 	}
 	if g.handing.Load() {
+		close(p.stamped)
 		g.finish(p, nil, fmt.Errorf("raftlog: group %d: leadership is being handed over: %w", g.id, ErrUnavailable))
 		return
 	}
@@ -158,6 +162,7 @@ func (g *Group) proposeOne(p *proposal) {
 		p.data = bytes.Clone(p.data)
 	}
 	g.sm.Stamp(p.data)
+	close(p.stamped)
 	p.future = r.Apply(p.data, 0)
 	g.futures <- p
 }

@@ -216,7 +216,7 @@ func (c *inbound) propose(m *message) error {
 		c.reply(m.id, encodeStatus(statusUnavailable, fmt.Sprintf("no group %d on node %s", id, c.log.o.Node)))
 		return nil
 	}
-	p := &proposal{data: m.parts[0], done: func(result []byte, err error) {
+	p := &proposal{data: m.parts[0], stamped: make(chan struct{}), done: func(result []byte, err error) {
 		switch {
 		case err == nil:
 			c.reply(m.id, append(encodeStatus(statusOK, ""), result...))

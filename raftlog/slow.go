@@ -222,6 +222,7 @@ func (g *Group) abandon() {
 			g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, errSlow))
 			continue
 		}
+		<-p.stamped
 		g.log.uncertain.add(p.data)
 		g.finish(p, nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnknown, errSlow))
 	}

@@ -18,6 +18,8 @@ type scratch struct {
 	floors []int64
 	hits   []rowset.Hit
 	sum    uint64 // keeps loads alive that only warm the cache
+
+	resident int64 // bytes that an Apply has added to DiskRowSets
 }
 
 // place names a row outside of the MemRowSet. The zero place is none.
@@ -59,6 +61,10 @@ func (t *Tablet) Apply(entries []Entry) [][]byte {
 		results[i] = buf[at:len(buf):len(buf)]
 		freezes, installs = freezes || len(t.mu.frozen) != frozen, installs || len(t.mu.waiting) != waiting
 	}
+	t.mu.Lock() // others copy the state meanwhile
+	t.mu.resident += t.scratch.resident
+	t.mu.Unlock()
+	t.scratch.resident = 0
 	used := t.mu.usage()
 	wake := freezes || installs || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
 	t.unlockTurn()

@@ -29,7 +29,7 @@ func (t *Tablet) kill(p place, ts Timestamp) {
 	}
 	before := p.disk.deaths.pages.Load()
 	p.disk.deaths.set(p.row, ts)
-	t.mu.resident += (p.disk.deaths.pages.Load() - before) * deathPageBytes
+	t.scratch.resident += (p.disk.deaths.pages.Load() - before) * deathPageBytes
 }
 
 // findOlder fills scratch.older with the place of the newest version of each key from base on, outside of the MemRowSet;

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,19 +31,19 @@ func TestDeadlineSteps(t *testing.T) {
 // The time for which nothing of the process runs counts as one step: what was overdue meanwhile comes late, and the others after it.
 func TestDeadlineOfAStoppedProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		expired := false
-		d := newDeadline(800*time.Millisecond, func() { expired = true })
+		var expired atomic.Bool
+		d := newDeadline(800*time.Millisecond, func() { expired.Store(true) })
 		d.mu.Lock() // no step is taken, as while the process is stopped
 		d.mu.timer.Reset(time.Minute)
 		d.mu.Unlock()
 		time.Sleep(time.Minute + 600*time.Millisecond)
 		synctest.Wait()
-		if expired {
+		if expired.Load() {
 			t.Error("expired though the process had run for less than its limit")
 		}
 		time.Sleep(200 * time.Millisecond)
 		synctest.Wait()
-		if !expired {
+		if !expired.Load() {
 			t.Error("not expired")
 		}
 	})
