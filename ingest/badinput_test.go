@@ -20,9 +20,6 @@ import (
 // secret is in every value, key and header that must not be shown.
 const secret = "S3CR3T"
 
-// secretRow is text that a row shows.
-const secretRow = secret + " text"
-
 // wideTable has a column of every type.
 func wideTable() *schema.Schema {
 	s := &schema.Schema{Version: 1, Key: []int{0}, Hash: []int{0}, Buckets: 2, Columns: []schema.Column{

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -110,13 +109,6 @@ func (w *world) close() {
 
 func (w *world) client(node int) *api.Client {
 	return &api.Client{Server: w.nodes[node].http, HTTP: &http.Client{Timeout: 5 * time.Minute}}
-}
-
-// profile asks every node for a heap profile.
-func (w *world) profile() {
-	for _, n := range w.nodes {
-		_ = n.cmd.Process.Signal(syscall.SIGUSR1)
-	}
 }
 
 // await looks at the status every half second until ok says so. A node that has ended fails the test.

@@ -99,7 +99,6 @@ func writeHeap(name string) error {
 type nodeProcess struct {
 	id, http string
 	cmd      *exec.Cmd
-	log      *os.File
 	done     chan struct{} // closed when it has ended
 	err      error         // valid then
 }
