@@ -28,8 +28,11 @@ type hello struct {
 	Initialised bool     `json:"initialised"` // it has, or had, a part of the system group's log
 }
 
-// answer serves the small calls of other nodes.
+// answer serves the small calls of other nodes. The log listens before this node has all its parts, so a call waits for them.
 func (n *Node) answer(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
+	if err := n.waitOpened(ctx); err != nil {
+		return nil, err
+	}
 	switch method {
 	case methodHello:
 		return json.Marshal(hello{n.identity, n.initialised()})
@@ -44,6 +47,16 @@ func (n *Node) answer(ctx context.Context, from string, method uint8, body []byt
 		return n.giveManifest(ctx, body)
 	}
 	return nil, fmt.Errorf("connector: call of %s: method %d is unknown, is it a newer nyala?", from, method)
+}
+
+// waitOpened waits until all parts that open makes are there, or until ctx is done.
+func (n *Node) waitOpened(ctx context.Context) error {
+	select {
+	case <-n.opened:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("connector: node %s is starting: %w", n.options.Node, context.Cause(ctx))
+	}
 }
 
 // initialised tells whether this data directory has seen a cluster. Whatever a cluster has acknowledged is
