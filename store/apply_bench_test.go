@@ -72,18 +72,22 @@ func BenchmarkApply(b *testing.B) {
 		for _, sized := range []bool{true, false} {
 			b.Run(fmt.Sprintf("random=%v/sized=%v", random, sized), func(b *testing.B) {
 				entries := eventEntries(s, rows, per, random)
-				var slots []uint64
+				t := benchTablet(b, s)
+				t.manager.spare.limit = 1 << 40
 				for b.Loop() {
 					b.StopTimer()
-					t := benchTablet(b, s)
-					if sized {
-						t.mu.mem = newMemRowSet(s, rows, slots)
-						clear(t.mu.mem.keys.Data[:cap(t.mu.mem.keys.Data)])
+					for k := range entries {
+						entries[k].Index = t.mu.applied + 1 + uint64(k)
 					}
+					hint := 0
+					if sized {
+						hint = rows
+					}
+					t.mu.mem, t.mu.batches = newMemRowSet(s, hint, &t.manager.spare), nil
 					b.StartTimer()
 					t.Apply(entries)
 					b.StopTimer()
-					slots = t.mu.mem.index.slots
+					t.mu.mem.release()
 					b.StartTimer()
 				}
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/row")
@@ -111,8 +115,8 @@ func BenchmarkApplyOverDisk(b *testing.B) {
 	rest := all[4*rows/per:]
 	for b.Loop() {
 		b.StopTimer()
-		t.mu.mem, t.mu.batches = newMemRowSet(s, rows, nil), nil
-		clear(t.mu.mem.keys.Data[:cap(t.mu.mem.keys.Data)])
+		t.mu.mem.release()
+		t.mu.mem, t.mu.batches = newMemRowSet(s, rows, &t.manager.spare), nil
 		number(rest)
 		b.StartTimer()
 		t.Apply(rest)

@@ -46,5 +46,5 @@
 // # Goroutines and locks
 //
 // The Manager has two goroutines, each tablet one (maintain.go); Close and CloseTablet wait for them. Order of locks: Manager.mu or
-// Tablet.disk, then Tablet.turn, then Tablet.mu, then Budget.mu or Manager.slots. disk and turn are channels; only disk is held across I/O.
+// Tablet.disk, then Tablet.turn, then Tablet.mu, then Budget.mu or spare.mu. disk and turn are channels; only disk is held across I/O.
 package store

@@ -221,8 +221,7 @@ func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, fresh *diskRowSet, disk
 	t.notifyLocked()
 	t.mu.Unlock()
 	t.manager.budget.add(s.usage().minus(before))
-	t.manager.returnSlots(f.index.slots)
-	f.index.slots = nil
+	f.release()
 	if err != nil {
 		t.tellFailed()
 	}

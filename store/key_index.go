@@ -16,23 +16,34 @@ import (
 // hash's low bits. Trees of any kind cost 4 to 40 times as much for keys that do not come in order.
 type keyIndex struct {
 	slots []uint64
-	shift uint // place = hash >> shift
+	spare *spare // where slots come from and go to; nil: the heap
+	shift uint   // place = hash >> shift
 	used  int
 }
 
 const indexSlotsMin = 1 << 10
 
-// newKeyIndex makes an index with room for rows keys, in recycled memory if that is large enough.
-func newKeyIndex(rows int, recycled []uint64) keyIndex {
-	n := max(indexSlotsMin, 1<<bits.Len(uint(rows+rows/2)))
-	x := keyIndex{shift: uint(64 - bits.Len(uint(n-1)))}
-	if cap(recycled) >= n {
-		x.slots = recycled[:n]
-		clear(x.slots)
-	} else {
-		x.slots = make([]uint64, n)
-	}
+// newKeyIndex makes an index with room for rows keys.
+func newKeyIndex(rows int, s *spare) keyIndex {
+	n := max(indexSlotsMin, 1<<bits.Len(uint(rows+rows/3)))
+	x := keyIndex{shift: uint(64 - bits.Len(uint(n-1))), spare: s}
+	x.slots = x.empty(n)
 	return x
+}
+
+// empty returns n slots that hold nothing.
+func (x *keyIndex) empty(n int) []uint64 {
+	slots, fresh := x.spare.take(n)
+	if !fresh {
+		clear(slots)
+	}
+	return slots
+}
+
+// release gives the memory away; the index must not be used any more.
+func (x *keyIndex) release() {
+	x.spare.give(x.slots)
+	x.slots = nil
 }
 
 // reserve makes room for n more keys.
@@ -44,7 +55,7 @@ func (x *keyIndex) reserve(n int) {
 
 func (x *keyIndex) grow() {
 	old := x.slots
-	x.slots = make([]uint64, 2*len(old))
+	x.slots = x.empty(2 * len(old))
 	x.shift--
 	mask := uint64(len(x.slots) - 1)
 	for _, s := range old {
@@ -57,6 +68,7 @@ func (x *keyIndex) grow() {
 		}
 		x.slots[at] = s
 	}
+	x.spare.give(old)
 }
 
 // touch reads the slots that hashes lead to. Done for a whole batch first, the cache misses of its

@@ -79,20 +79,11 @@ type Manager struct {
 		tablets map[ID]*Tablet // nil: being opened
 		closed  bool
 	}
-	slots struct { // index tables to be used again
-		sync.Mutex
-		free [][]uint64
-	}
+	spare spare // memory of flushed MemRowSets, for the next ones
 }
 
 // tick is how often tablets look at their age.
 const tick = time.Second
-
-// slotsKept bounds the index tables kept for the next MemRowSets, slotsShare what each of them may take of the budget.
-const (
-	slotsKept  = 4
-	slotsShare = 64
-)
 
 // historyMin is the shortest history there is: a read settles its time first and opens its scans then.
 const historyMin = time.Minute
@@ -109,6 +100,7 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 	for range o.Workers {
 		m.workers <- &worker{}
 	}
+	m.spare.limit = o.MemoryBytes / spareShare
 	m.mu.tablets = map[ID]*Tablet{}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
@@ -397,9 +389,9 @@ func (t *Tablet) awaitDurable(ctx context.Context, index uint64) error {
 // at once, for growing is dear; but not when memory is short, for then it will not.
 func (m *Manager) nextMemRowSet(s *schema.Schema, rows int) *memRowSet {
 	if m.budget.pressed() {
-		return newMemRowSet(s, 0, nil)
+		return newMemRowSet(s, 0, &m.spare)
 	}
-	return newMemRowSet(s, rows+rows/8, m.takeSlots())
+	return newMemRowSet(s, rows+rows/8, &m.spare)
 }
 
 func (m *Manager) takeWorker(ctx context.Context) (*worker, error) {
@@ -412,24 +404,3 @@ func (m *Manager) takeWorker(ctx context.Context) (*worker, error) {
 }
 
 func (m *Manager) returnWorker(w *worker) { m.workers <- w }
-
-// takeSlots lends an index table that a flushed MemRowSet has left; its content means nothing.
-func (m *Manager) takeSlots() []uint64 {
-	m.slots.Lock()
-	defer m.slots.Unlock()
-	n := len(m.slots.free)
-	if n == 0 {
-		return nil
-	}
-	s := m.slots.free[n-1]
-	m.slots.free = m.slots.free[:n-1]
-	return s
-}
-
-func (m *Manager) returnSlots(s []uint64) {
-	m.slots.Lock()
-	defer m.slots.Unlock()
-	if len(m.slots.free) < slotsKept && len(s) > indexSlotsMin && int64(len(s))*8 <= m.budget.limit/slotsShare {
-		m.slots.free = append(m.slots.free, s)
-	}
-}

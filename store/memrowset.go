@@ -2,7 +2,6 @@ package store
 
 import (
 	"math"
-	"slices"
 	"sort"
 	"sync/atomic"
 	"unsafe"
@@ -35,6 +34,8 @@ type memBatch struct {
 type memRowSet struct {
 	batches []memBatch
 	keys    *batch.Keys // of all rows, by number
+	piece   []uint64    // that the keys are in, if all have one length
+	spare   *spare
 	index   keyIndex
 	deaths  deaths
 	rows    uint32
@@ -42,10 +43,11 @@ type memRowSet struct {
 	base    int64        // what it took before it had any
 }
 
-func newMemRowSet(s *schema.Schema, hint int, recycled []uint64) *memRowSet {
-	m := &memRowSet{keys: batch.NewKeys(s), index: newKeyIndex(hint, recycled)}
+// newMemRowSet makes one with room for hint rows, in memory of from, which may be nil.
+func newMemRowSet(s *schema.Schema, hint int, from *spare) *memRowSet {
+	m := &memRowSet{keys: batch.NewKeys(s), index: newKeyIndex(hint, from), spare: from}
 	if w := m.keys.Width; w > 0 && hint > 0 {
-		m.keys.Data = make([]byte, 0, hint*w)
+		m.growKeys(hint * w)
 	}
 	m.base = m.footprint()
 	return m
@@ -53,10 +55,29 @@ func newMemRowSet(s *schema.Schema, hint int, recycled []uint64) *memRowSet {
 
 // reserve makes room for n more rows. Memory doubles, so that a row is moved about once.
 func (m *memRowSet) reserve(n int) {
-	if more := n * m.keys.Width; cap(m.keys.Data)-len(m.keys.Data) < more {
-		m.keys.Data = slices.Grow(m.keys.Data, max(more, len(m.keys.Data)))
+	if need := len(m.keys.Data) + n*m.keys.Width; cap(m.keys.Data) < need {
+		m.growKeys(need)
 	}
 	m.index.reserve(n)
+}
+
+// growKeys moves keys of one length into a piece of at least so many bytes. (Those of different lengths grow as slices do.)
+func (m *memRowSet) growKeys(bytes int) {
+	old := m.piece
+	m.piece, _ = m.spare.take((bytes + 7) / 8)
+	data := batch.BytesOf(m.piece)
+	m.keys.Data = data[:copy(data, m.keys.Data)]
+	m.spare.give(old)
+}
+
+// release gives the memory of index and keys away. Nobody looks a key up here any more; the batches stay for scans.
+func (m *memRowSet) release() {
+	m.index.release()
+	if m.piece != nil {
+		m.keys.Data = nil
+		m.spare.give(m.piece)
+		m.piece = nil
+	}
 }
 
 // batchOf returns the position of the batch that has the row.

@@ -207,7 +207,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 		}
 	}
 	s := &state{
-		schema: sc, mem: newMemRowSet(sc, 0, nil), ledger: m.ledger.Clone(), applied: m.durable.Index, term: m.durable.Term,
+		schema: sc, mem: newMemRowSet(sc, 0, &t.manager.spare), ledger: m.ledger.Clone(), applied: m.durable.Index, term: m.durable.Term,
 		last: m.timestamp, horizon: m.horizon, members: m.durable.Members, membersAt: m.durable.MembersIndex,
 		lastFreeze: m.durable.Index, installed: m.installed, durable: m.durable, body: m.appendTo(nil),
 	}
