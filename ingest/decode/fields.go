@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"nyala/store/schema"
 )
 
 // node is an object on the way to columns: the fields of it that lead somewhere.
@@ -21,15 +23,16 @@ type node struct {
 
 // pattern is a key as it is mostly written, `"name":`. Up to 16 bytes are compared as two words, which may overlap.
 type pattern struct {
-	head, mask uint64 // the first eight bytes, or as many as there are
-	tail       uint64 // the last eight bytes
-	size       int    // 0: the name needs escapes and has no pattern
-	leaf       int32  // the only column, or -1 where the field needs more care
+	head, mask uint64      // the first eight bytes, or as many as there are
+	tail       uint64      // the last eight bytes
+	size       int         // 0: the name needs escapes and has no pattern
+	leaf       int32       // the only column, or -1 where the field needs more care
+	kind       schema.Kind // of that column
 	text       string
 }
 
-func newPattern(text string, leaf int32) pattern {
-	p := pattern{size: len(text), leaf: leaf, text: text}
+func newPattern(text string) pattern {
+	p := pattern{size: len(text), leaf: -1, text: text}
 	var b [8]byte
 	copy(b[:], text)
 	p.head = binary.LittleEndian.Uint64(b[:])
@@ -102,23 +105,25 @@ func (n *node) add(names []string, column int) {
 }
 
 // finish fills in what is derived.
-func (n *node) finish() {
+func (n *node) finish(columns []schema.Column) {
 	n.after = make([]int32, len(n.fields)+1)
 	for i := range n.fields {
 		f := &n.fields[i]
-		text, leaf := "", int32(-1)
+		text := ""
 		if plain(f.name) {
 			text = `"` + f.name + `":`
 		}
+		p := newPattern(text)
 		if f.child == nil && len(f.columns) == 1 {
-			leaf = int32(f.columns[0])
+			p.leaf = int32(f.columns[0])
+			p.kind = columns[p.leaf].Type.Kind
 		}
-		n.patterns = append(n.patterns, newPattern(text, leaf))
+		n.patterns = append(n.patterns, p)
 		if len(n.fields) > 0 {
 			n.after[i] = int32((i + 1) % len(n.fields))
 		}
 		if f.child != nil {
-			f.child.finish()
+			f.child.finish(columns)
 			for j := range f.child.fields {
 				c := &f.child.fields[j]
 				f.below = append(append(f.below, c), c.below...)

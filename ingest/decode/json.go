@@ -54,6 +54,7 @@ type JSON struct {
 	key     node    // of a tombstone's key
 	added   []added // columns that do not come from the value
 	wanted  int     // columns that the root fills
+	careful bool    // without run; only tests set it
 
 	// Of the record at hand.
 	rows    *batch.Builder
@@ -129,8 +130,8 @@ func (d *JSON) compile() {
 			}
 		}
 	}
-	d.root.finish()
-	d.key.finish()
+	d.root.finish(d.columns)
+	d.key.finish(d.columns)
 }
 
 // Decode appends r as one row to rows, whose columns are the schema's in their order.
@@ -219,40 +220,12 @@ func (d *JSON) object(s []byte, i int, n *node, depth int) (next int, reason Rea
 	}
 	last := len(n.fields) // the field before this one, or this for none
 	for {
-		f := -1
-		if len(n.fields) > 0 {
-			f = int(n.after[last])
-			if p := &n.patterns[f]; p.at(s, i) {
-				i += p.size
-			} else {
-				if f, i, reason = d.fieldName(s, i, n); reason != "" {
-					return 0, reason
-				}
-				if f >= 0 {
-					n.after[last] = int32(f)
-				}
-			}
-		} else if f, i, reason = d.fieldName(s, i, n); reason != "" {
-			return 0, reason
+		var at place
+		if i, last, at = d.run(s, i, n, last); at == behindObject {
+			return i, ""
 		}
-		if i < len(s) && s[i] <= ' ' {
-			i = space(s, i)
-		}
-		if f < 0 {
-			var fault Reason
-			if next, fault = skipValue(s, i, depth); fault != "" {
-				return 0, d.stop(fault, -1, i, "")
-			}
-			i = next
-		} else {
-			last = f
-			if leaf := n.patterns[f].leaf; leaf >= 0 && d.rows.Columns[leaf].Rows() == d.base && i < len(s) && s[i] != 'n' {
-				// Not doubled (or so far null), not null, one column: the usual case.
-				i, reason = d.cell(s, i, int(leaf), depth)
-			} else {
-				i, reason = d.field(s, i, &n.fields[f], depth)
-			}
-			if reason != "" {
+		if at == atKey {
+			if i, last, reason = d.pair(s, i, n, last, depth); reason != "" {
 				return 0, reason
 			}
 		}
@@ -272,6 +245,44 @@ func (d *JSON) object(s []byte, i int, n *node, depth int) (next int, reason Rea
 			i = space(s, i)
 		}
 	}
+}
+
+// pair decodes the key at i and its value into the columns of n. last is the field before it; the result is this one, or last
+// when no column wants it.
+func (d *JSON) pair(s []byte, i int, n *node, last, depth int) (next, field int, reason Reason) {
+	f := -1
+	if len(n.fields) > 0 {
+		f = int(n.after[last])
+		if p := &n.patterns[f]; p.at(s, i) {
+			i += p.size
+		} else {
+			if f, i, reason = d.fieldName(s, i, n); reason != "" {
+				return 0, 0, reason
+			}
+			if f >= 0 {
+				n.after[last] = int32(f)
+			}
+		}
+	} else if f, i, reason = d.fieldName(s, i, n); reason != "" {
+		return 0, 0, reason
+	}
+	if i < len(s) && s[i] <= ' ' {
+		i = space(s, i)
+	}
+	if f < 0 {
+		next, fault := skipValue(s, i, depth)
+		if fault != "" {
+			return 0, 0, d.stop(fault, -1, i, "")
+		}
+		return next, last, ""
+	}
+	if leaf := n.patterns[f].leaf; leaf >= 0 && d.rows.Columns[leaf].Rows() == d.base && i < len(s) && s[i] != 'n' {
+		// Not doubled (or so far null), not null, one column: the usual case.
+		next, reason = d.cell(s, i, int(leaf), depth)
+	} else {
+		next, reason = d.field(s, i, &n.fields[f], depth)
+	}
+	return next, f, reason
 }
 
 // fieldName reads a name and the colon behind it; f is -1 when no column wants the field.

@@ -43,8 +43,9 @@ func benchmarkEvents(b *testing.B, session schema.Kind) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	events := eventRecords(1000)
-	rows := batch.NewBuilder(s.Columns, 1000)
+	// So many that a processor cannot learn them by heart, as it does a thousand.
+	events := eventRecords(16384)
+	rows := batch.NewBuilder(s.Columns, 4096)
 	var r Record
 	bytes := 0
 	for _, e := range events {
@@ -53,10 +54,10 @@ func benchmarkEvents(b *testing.B, session schema.Kind) {
 	b.SetBytes(int64(bytes / len(events)))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if i%1000 == 0 {
+		if i%4096 == 0 {
 			rows.Reset()
 		}
-		r.Value = events[i%1000]
+		r.Value = events[i%len(events)]
 		if _, err := d.Decode(&r, rows); err != nil {
 			b.Fatal(err)
 		}

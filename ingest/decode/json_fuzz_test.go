@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"math/big"
@@ -46,10 +47,19 @@ func FuzzJSON(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	rows := batch.NewBuilder(s.Columns, 4)
+	careful, err := NewJSON(d.options)
+	if err != nil {
+		f.Fatal(err)
+	}
+	careful.careful = true
+	rows, other := batch.NewBuilder(s.Columns, 4), batch.NewBuilder(s.Columns, 4)
 	f.Fuzz(func(t *testing.T, record []byte) {
 		rows.Reset()
+		other.Reset()
 		_, err := d.Decode(&Record{Value: append(make([]byte, 0, len(record)+1), record...)}, rows)
+		if _, errCareful := careful.Decode(&Record{Value: record}, other); fmt.Sprint(err) != fmt.Sprint(errCareful) {
+			t.Fatalf("%q: got %v, with care %v", record, err, errCareful)
+		}
 		want, ok := oracle(s, record)
 		if (err == nil) != ok {
 			t.Fatalf("%q: got %v, want accepted %v", record, err, ok)

@@ -3,6 +3,7 @@ package decode
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"strconv"
 	"unsafe"
 )
@@ -54,6 +55,21 @@ func isNumber(s []byte) bool {
 	return fault == "" && next == len(s)
 }
 
+// eightDigits counts the digits at the beginning of the eight bytes w and gives their value. It takes no branch for that: how many
+// digits a number has is what a processor cannot guess.
+func eightDigits(w uint64) (v uint64, n int) {
+	t := w ^ ones*'0' // digits become 0 to 9
+	m := (t&^uint64(highs) + ones*(0x80-10) | t) & highs
+	z := bits.TrailingZeros64(m) // 64 when all are digits
+	n = z >> 3
+	t <<= uint(64-8*n) & 63 // what is no digit goes, and zeros come in front
+	if n == 0 {
+		return 0, 0
+	}
+	t = t*10 + t>>8
+	return (t&0x000000FF000000FF*0x000F424000000064 + t>>16&0x000000FF000000FF*0x0000271000000001) >> 32, n
+}
+
 // fastInt reads a plain integer of at most 18 digits at i: no fraction, no exponent, no leading zero.
 // ok is false for everything else, which the caller then reads with skipNumber and exact.
 func fastInt(s []byte, i int) (v int64, next int, ok bool) {
@@ -63,16 +79,12 @@ func fastInt(s []byte, i int) (v int64, next int, ok bool) {
 	}
 	start := i
 	var u uint64
-	for i+8 <= len(s) && i-start < 16 {
-		w := binary.LittleEndian.Uint64(s[i:])
-		if (w&0xF0F0F0F0F0F0F0F0)|(((w+0x0606060606060606)&0xF0F0F0F0F0F0F0F0)>>4) != 0x3333333333333333 {
-			break // not eight digits
+	for i+8 <= len(s) && i-start <= 16 {
+		w, n := eightDigits(binary.LittleEndian.Uint64(s[i:]))
+		u = u*uint64(powersInt[n]) + w
+		if i += n; n < 8 {
+			break
 		}
-		w -= 0x3030303030303030
-		w = w*10 + w>>8
-		w = (((w & 0x000000FF000000FF) * 0x000F424000000064) + (((w >> 16) & 0x000000FF000000FF) * 0x0000271000000001)) >> 32
-		u = u*100000000 + w&0xffffffff
-		i += 8
 	}
 	for i < len(s) {
 		d := s[i] - '0'
@@ -182,27 +194,21 @@ func fastFloat(s []byte, i int) (v float64, next int, ok bool) {
 		i++
 	}
 	start := i
-	var u uint64
-	for i < len(s) && s[i]-'0' <= 9 {
-		u = u*10 + uint64(s[i]-'0')
-		i++
-	}
+	u, i := wholeNumber(s, i)
 	n := i - start
 	if n == 0 || n > 15 || n > 1 && s[start] == '0' {
 		return 0, 0, false
 	}
 	places := 0
 	if i < len(s) && s[i] == '.' {
-		i++
-		point := i
-		for i < len(s) && s[i]-'0' <= 9 {
-			u = u*10 + uint64(s[i]-'0')
-			i++
-		}
+		point := i + 1
+		var fraction uint64
+		fraction, i = wholeNumber(s, point)
 		places = i - point
 		if places == 0 || n+places > 15 {
 			return 0, 0, false
 		}
+		u = u*uint64(powersInt[places]) + fraction
 	}
 	if i < len(s) && s[i]|0x20 == 'e' {
 		return 0, 0, false
@@ -212,6 +218,22 @@ func fastFloat(s []byte, i int) (v float64, next int, ok bool) {
 		v = -v
 	}
 	return v, i, true
+}
+
+// wholeNumber reads the digits at i; more than 19 make a value without a meaning.
+func wholeNumber(s []byte, i int) (u uint64, next int) {
+	if i+8 <= len(s) {
+		var n int
+		u, n = eightDigits(binary.LittleEndian.Uint64(s[i:]))
+		if i += n; n < 8 {
+			return u, i
+		}
+	}
+	for i < len(s) && s[i]-'0' <= 9 {
+		u = u*10 + uint64(s[i]-'0')
+		i++
+	}
+	return u, i
 }
 
 // parseFloat reads the number text, which isNumber holds of, rounded to the nearest float of that size.

@@ -15,6 +15,18 @@ const (
 	highs = 0x8080808080808080
 )
 
+// stringEnds marks the bytes of v that end the plain run of a string. Only the lowest mark is certain, because a borrow may
+// mark the bytes above it; no other may be used.
+func stringEnds(v uint64) uint64 {
+	q := v ^ (ones * '"')
+	b := v ^ (ones * '\\')
+	c := v & (ones * 0xE0) // a zero byte where v has a control character
+	return ((q-ones)&^q | (b-ones)&^b | (c-ones)&^c) & highs
+}
+
+// firstByte is the position of the lowest mark.
+func firstByte(marks uint64) uint { return uint(bits.TrailingZeros64(marks)) >> 3 }
+
 // scanString looks from i, the first byte behind an opening quote, for the byte that ends the plain run of
 // a string: its closing quote, a backslash or a control character. It reads eight bytes at a time (the
 // "has zero byte" trick of Hacker's Delight, 6-1). end is -1 when the input ends before; high tells
@@ -23,19 +35,15 @@ func scanString(s []byte, i int) (end int, high bool) {
 	var seen uint64
 	for i+8 <= len(s) {
 		v := binary.LittleEndian.Uint64(s[i:])
-		q := v ^ (ones * '"')
-		b := v ^ (ones * '\\')
-		c := v & (ones * 0xE0) // a zero byte where v has a control character
-		m := ((q-ones)&^q | (b-ones)&^b | (c-ones)&^c) & highs
+		m := stringEnds(v)
 		if m == 0 {
 			seen |= v
 			i += 8
 			continue
 		}
-		// Only the lowest marked byte is certain (a borrow may mark the ones above), and only it is used.
-		k := bits.TrailingZeros64(m) >> 3
-		seen |= v & (1<<(uint(k)*8) - 1)
-		return i + k, seen&highs != 0
+		k := firstByte(m)
+		seen |= v & (1<<(8*k) - 1)
+		return i + int(k), seen&highs != 0
 	}
 	for ; i < len(s); i++ {
 		ch := s[i]

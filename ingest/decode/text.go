@@ -1,5 +1,7 @@
 package decode
 
+import "encoding/binary"
+
 // Times and UUIDs as text. The parsers are our own because time.Parse rounds silently beyond nanoseconds,
 // accepts what RFC 3339 does not, and costs ten times as much.
 
@@ -111,20 +113,41 @@ func civilDays(year, month, day int64) int64 {
 
 // parseUUID reads 32 hexadecimal digits, with dashes in the usual places or without any.
 func parseUUID(dst *[16]byte, s []byte) bool {
-	dashed := len(s) == 36
-	if dashed && (s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-') || !dashed && len(s) != 32 {
+	var a, b, c, d uint64 // eight digits each
+	switch {
+	case len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-':
+		a, d = binary.LittleEndian.Uint64(s), binary.LittleEndian.Uint64(s[28:])
+		b = uint64(binary.LittleEndian.Uint32(s[9:])) | uint64(binary.LittleEndian.Uint32(s[14:]))<<32
+		c = uint64(binary.LittleEndian.Uint32(s[19:])) | uint64(binary.LittleEndian.Uint32(s[24:]))<<32
+	case len(s) == 32:
+		a, b = binary.LittleEndian.Uint64(s), binary.LittleEndian.Uint64(s[8:])
+		c, d = binary.LittleEndian.Uint64(s[16:]), binary.LittleEndian.Uint64(s[24:])
+	default:
 		return false
 	}
-	i := 0
-	var bad int8
-	for b := range dst {
-		if dashed && (b == 4 || b == 6 || b == 8 || b == 10) {
-			i++
-		}
-		high, low := hexDigits[s[i]], hexDigits[s[i+1]]
-		bad |= high | low
-		dst[b] = byte(high)<<4 | byte(low)
-		i += 2
+	if isHex(a)&isHex(b)&isHex(c)&isHex(d) != highs {
+		return false
 	}
-	return bad >= 0
+	binary.LittleEndian.PutUint32(dst[:], fromHex(a))
+	binary.LittleEndian.PutUint32(dst[4:], fromHex(b))
+	binary.LittleEndian.PutUint32(dst[8:], fromHex(c))
+	binary.LittleEndian.PutUint32(dst[12:], fromHex(d))
+	return true
+}
+
+// isHex sets the high bit of every byte of w that is a hexadecimal digit, and no other bit.
+func isHex(w uint64) uint64 {
+	v := w &^ highs
+	lower := v | ones*0x20 // A to F become a to f, and nothing else does
+	digit := (v + ones*(0x80-'0')) &^ (v + ones*(0x7f-'9'))
+	letter := (lower + ones*(0x80-'a')) &^ (lower + ones*(0x7f-'f'))
+	return (digit | letter) &^ w & highs
+}
+
+// fromHex is the four bytes that eight hexadecimal digits stand for.
+func fromHex(w uint64) uint32 {
+	v := w&(ones*0x0f) + w>>6&ones*9
+	v = (v<<4 | v>>8) & 0x00ff00ff00ff00ff
+	v = (v | v>>8) & 0x0000ffff0000ffff
+	return uint32(v | v>>16)
 }

@@ -197,6 +197,18 @@ func (c *ColumnBuilder) AppendInt(v int64) {
 	c.next()
 }
 
+// AppendInt64 is AppendInt for a column with values of eight bytes, which the caller knows it has.
+func (c *ColumnBuilder) AppendInt64(v int64) {
+	c.values = binary.LittleEndian.AppendUint64(c.values, uint64(v))
+	c.next()
+}
+
+// AppendInt32 is AppendInt for a column with values of four bytes.
+func (c *ColumnBuilder) AppendInt32(v int32) {
+	c.values = binary.LittleEndian.AppendUint32(c.values, uint32(v))
+	c.next()
+}
+
 // AppendFloat appends to a float32 or float64 column.
 func (c *ColumnBuilder) AppendFloat(v float64) {
 	if c.Type.Kind == schema.Float32 {
