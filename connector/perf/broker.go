@@ -19,10 +19,16 @@ import (
 	"nyala/ingest/broker"
 )
 
-const topic = "events"
+const (
+	topic = "events"
+	group = "nyala-events" // of the connector, by default
+)
 
 // eventsBegin is the time of the first event loaded, microseconds since 1970: the same in every measurement.
 const eventsBegin = 1_795_000_000_000_000
+
+// eventsStep is between the times of two events loaded.
+const eventsStep = 20 * time.Microsecond
 
 // request is one line to the broker's process.
 type request struct {
@@ -31,7 +37,10 @@ type request struct {
 	Hold       bool  `json:"hold,omitempty"`    // consumers must wait again
 	Rate       int64 `json:"rate,omitempty"`    // events a second, for Millis
 	Millis     int64 `json:"millis,omitempty"`
+	Again      int64 `json:"again,omitempty"`      // events to produce as fast as possible, with keys of Upserts, each once
 	Partitions int   `json:"partitions,omitempty"` // first line: what to start
+	Upserts    int64 `json:"upserts,omitempty"`    // first line: how many random keys to remember, of the first Stored events
+	Stored     int64 `json:"stored,omitempty"`
 }
 
 // answer is one line from it. A request is answered by any number of lines with Done below its end, and one with End.
@@ -76,6 +85,8 @@ type brokerServer struct {
 	partitions int
 	produced   int64
 	release    func()
+	keys       *keySample
+	commits    []int64 // of each partition: below, records have been given back
 }
 
 func (s *brokerServer) close() {
@@ -88,7 +99,7 @@ func (s *brokerServer) close() {
 func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err error) {
 	switch {
 	case r.Partitions > 0:
-		s.partitions = r.Partitions
+		s.partitions, s.keys, s.commits = r.Partitions, newKeySample(r.Upserts, r.Stored), make([]int64, r.Partitions)
 		if s.broker, err = broker.Start(broker.Options{Topics: []string{topic}, Partitions: r.Partitions}); err != nil {
 			return a, err
 		}
@@ -102,7 +113,12 @@ func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err erro
 		s.release = s.broker.Hold()
 		return a, nil
 	case r.Load > 0:
-		return s.produce(ctx, r.Load, 0, broker.ProducerOptions{Run: 4000, Linger: 20 * time.Millisecond, Start: time.UnixMicro(eventsBegin)})
+		return s.produce(ctx, r.Load, 0, s.bulk(s.keys.see))
+	case r.Again > 0:
+		if err := s.keys.shuffle(r.Again); err != nil {
+			return a, err
+		}
+		return s.produce(ctx, r.Again, 0, s.bulk(s.keys.give))
 	case r.Rate > 0:
 		count := max(r.Rate*r.Millis/1000, 1)
 		return s.produce(ctx, count, r.Rate, broker.ProducerOptions{Linger: time.Millisecond})
@@ -110,7 +126,13 @@ func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err erro
 	return a, errors.New("perf: broker: an empty request")
 }
 
-// progressEvery is how often a request that takes long says how far it is.
+// bulk is how events are loaded: their times go on where those before ended, as in a topic that is read from its begin.
+func (s *brokerServer) bulk(each func(*broker.Event)) broker.ProducerOptions {
+	return broker.ProducerOptions{Run: 4000, Linger: 20 * time.Millisecond, Each: each, Step: eventsStep,
+		Start: time.UnixMicro(eventsBegin).Add(time.Duration(s.produced) * eventsStep)}
+}
+
+// progressEvery is how often a request that takes long says how far it is, and how often what was read is given back.
 const progressEvery = 100 * time.Millisecond
 
 func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.ProducerOptions) (a answer, err error) {
@@ -135,8 +157,27 @@ func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.
 			if err := s.out.Encode(answer{Done: p.Acked()}); err != nil {
 				return a, errors.Join(fmt.Errorf("perf: broker: %w", err), <-done)
 			}
+			if err := s.giveBack(); err != nil {
+				return a, errors.Join(err, <-done)
+			}
 		}
 	}
+}
+
+// giveBack deletes what the group of the connector has committed, as retention does in the end: a long measurement would fill
+// the memory otherwise. A commit is behind the checkpoint that a restart goes on from.
+func (s *brokerServer) giveBack() error {
+	for partition := range s.commits {
+		at := s.broker.Commit(group, topic, int32(partition))
+		if at <= s.commits[partition] {
+			continue
+		}
+		if err := s.broker.DeleteRecords(topic, int32(partition), at); err != nil {
+			return err
+		}
+		s.commits[partition] = at
+	}
+	return nil
 }
 
 // brokerProcess is the other end of it.
@@ -148,7 +189,7 @@ type brokerProcess struct {
 }
 
 // startBroker starts this program again as a broker. Where no kernel ends it with us, it ends because its standard input does.
-func startBroker(partitions int) (*brokerProcess, error) {
+func startBroker(o options) (*brokerProcess, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("perf: which program is this: %w", err)
@@ -168,7 +209,7 @@ func startBroker(partitions int) (*brokerProcess, error) {
 	if b.process, err = child.Start(cmd); err != nil {
 		return nil, fmt.Errorf("perf: broker: %w", err)
 	}
-	a, err := b.ask(request{Partitions: partitions}, nil)
+	a, err := b.ask(request{Partitions: o.partitions, Upserts: o.upserts, Stored: o.stored}, nil)
 	if err != nil {
 		b.close()
 		return nil, err

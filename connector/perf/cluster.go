@@ -19,6 +19,7 @@ import (
 	"nyala/configs"
 	"nyala/connector"
 	"nyala/connector/api"
+	"nyala/connector/child"
 	"nyala/store/vfs"
 )
 
@@ -28,47 +29,78 @@ const (
 	pollEvery   = 25 * time.Millisecond
 )
 
-// cluster is all nodes, in this process.
+// cluster is all nodes: in this process, or each in one of its own.
 type cluster struct {
-	config *configs.Config
-	nodes  []*member
-	http   *http.Client
-	log    *os.File
-	logger *slog.Logger
+	program string // what a node is a process of; "": they are in this process
+	dir     string
+	config  *configs.Config
+	nodes   []*member
+	http    *http.Client
+	log     *os.File // of the nodes in this process
+	logger  *slog.Logger
 
 	mu struct {
 		sync.Mutex
-		freshness *distribution // nil: nobody measures
+		freshness, recent *distribution // nil: nobody measures
 	}
 }
 
-// member is a node and its network; both are new after a kill.
+// member is one life of a node after the other: all but its name and address is new after a kill.
 type member struct {
 	id, http string
-	node     *connector.Node // nil while it is down
-	plug     *plug
+	node     *connector.Node // nil while it is down, or a process
+	plug     *plug           // of node: its network
+	process  *child.Process  // nil while it is down, or in this process
 }
 
-// startCluster writes the nodes' log into dir, and starts them.
-func startCluster(o options, dir, kafka string) (c *cluster, err error) {
-	c = &cluster{http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
-	if c.log, err = os.Create(filepath.Join(dir, "nodes.log")); err != nil {
+func (m *member) up() bool { return m.node != nil || m.process != nil }
+
+const (
+	logFile    = "nodes.log"
+	configFile = "perf.yaml"
+)
+
+// startCluster writes configuration and log of the nodes into dir, and starts them.
+func startCluster(o options, dir, kafka, program string) (c *cluster, err error) {
+	c = &cluster{program: program, dir: dir, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	text, err := c.text(o, dir, kafka)
+	if err == nil {
+		c.config, err = configs.Parse(configFile, []byte(text), os.LookupEnv, os.ReadFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, configFile), []byte(text), 0o644); err != nil {
+		return nil, fmt.Errorf("perf: %w", err)
+	}
+	if c.log, err = os.Create(filepath.Join(dir, logFile)); err != nil {
 		return nil, fmt.Errorf("perf: %w", err)
 	}
 	c.logger = slog.New(slog.NewTextHandler(c.log, nil))
-	text, err := c.text(o, dir, kafka)
-	if err == nil {
-		c.config, err = configs.Parse("perf.yaml", []byte(text), os.LookupEnv, os.ReadFile)
-	}
-	if err != nil {
-		return nil, errors.Join(err, c.log.Close())
-	}
 	for _, m := range c.nodes {
 		if err := c.start(m); err != nil {
 			return nil, errors.Join(err, c.close())
 		}
 	}
 	return c, nil
+}
+
+// explain adds to an error what the nodes said last that is worse than usual: their log goes with the folder.
+func (c *cluster) explain(err error) error {
+	text, readErr := os.ReadFile(filepath.Join(c.dir, logFile))
+	if readErr != nil {
+		return err
+	}
+	var bad []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "level=ERROR") {
+			bad = append(bad, strings.TrimSpace(line))
+		}
+	}
+	if len(bad) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; the nodes' last error: %s", err, bad[len(bad)-1])
 }
 
 func (c *cluster) text(o options, dir, kafka string) (string, error) {
@@ -126,6 +158,13 @@ func freePorts(n int) (addresses []string, err error) {
 }
 
 func (c *cluster) start(m *member) (err error) {
+	if c.program != "" {
+		m.process, err = child.StartLogged(filepath.Join(c.dir, logFile), c.program, "run", "--config", filepath.Join(c.dir, configFile), "--node", m.id)
+		if err != nil {
+			return fmt.Errorf("perf: node %s: %w", m.id, err)
+		}
+		return nil
+	}
 	m.plug = newPlug()
 	m.node, err = connector.Start(connector.Options{
 		Config: c.config, Node: m.id, FS: vfs.OS(), Listen: m.plug.listen, Dial: m.plug.dial, Entropy: rand.Reader,
@@ -137,8 +176,17 @@ func (c *cluster) start(m *member) (err error) {
 	return nil
 }
 
-// kill cuts a node off; its remains are closed by the function that it returns.
-func (c *cluster) kill(m *member) (bury func()) {
+// kill ends a node: its process by SIGKILL, or, where it is in this one, by cutting it off. Then its remains are closed by
+// the function that it returns.
+func (c *cluster) kill(m *member) (bury func(), err error) {
+	if p := m.process; p != nil {
+		if p.Ended() {
+			return nil, c.ended(m)
+		}
+		p.Kill()
+		m.process = nil
+		return func() {}, nil
+	}
 	m.plug.pull()
 	node := m.node
 	m.node = nil
@@ -146,16 +194,46 @@ func (c *cluster) kill(m *member) (bury func()) {
 		// A node whose network is gone closes with errors; its successor opens the same files, and would say if
 		// something was wrong with them.
 		_ = node.Close()
+	}, nil
+}
+
+// ended is the error of a process that ended by itself.
+func (c *cluster) ended(m *member) error {
+	return fmt.Errorf("perf: node %s ended by itself: %s", m.id, child.Cause(m.process.Wait()))
+}
+
+// failed is why a node that should be up is not.
+func (c *cluster) failed() error {
+	for _, m := range c.nodes {
+		if m.process != nil && m.process.Ended() {
+			return c.ended(m)
+		}
+		if m.node == nil {
+			continue
+		}
+		select {
+		case <-m.node.Done():
+			return fmt.Errorf("perf: node %s ended by itself", m.id)
+		default:
+		}
 	}
+	return nil
 }
 
 func (c *cluster) close() error {
-	var errs []error
-	for _, m := range c.nodes {
-		if m.node != nil {
-			errs = append(errs, m.node.Close())
-		}
+	errs := make([]error, len(c.nodes))
+	var wg sync.WaitGroup
+	for i, m := range c.nodes {
+		wg.Go(func() {
+			switch {
+			case m.node != nil:
+				errs[i] = m.node.Close()
+			case m.process != nil:
+				m.process.Kill() // what it has is about to be removed
+			}
+		})
 	}
+	wg.Wait()
 	c.http.CloseIdleConnections()
 	return errors.Join(append(errs, c.log.Close())...)
 }
@@ -164,8 +242,10 @@ func (c *cluster) close() error {
 func (c *cluster) fresh(seconds float64, rows int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mu.freshness != nil {
-		c.mu.freshness.add(seconds*1000, rows)
+	for _, d := range []*distribution{c.mu.freshness, c.mu.recent} {
+		if d != nil {
+			d.add(seconds*1000, rows)
+		}
 	}
 }
 
@@ -176,10 +256,18 @@ func (c *cluster) measureFreshness(d *distribution) {
 	c.mu.freshness = d
 }
 
+// recently gives what was collected since the last call, and goes on with d.
+func (c *cluster) recently(d *distribution) (last *distribution) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last, c.mu.recent = c.mu.recent, d
+	return last
+}
+
 // alive is a node to ask.
 func (c *cluster) alive() *api.Client {
 	for _, m := range c.nodes {
-		if m.node != nil {
+		if m.up() {
 			return &api.Client{Server: m.http, HTTP: c.http}
 		}
 	}
@@ -197,7 +285,11 @@ func (c *cluster) awaitHealthy(ctx context.Context, partitions int) error {
 	ctx, cancel := context.WithTimeout(ctx, healthLimit)
 	defer cancel()
 	why := "no node answers"
+	var failed error
 	err := until(ctx, func() bool {
+		if failed = c.failed(); failed != nil {
+			return true
+		}
 		s, err := c.status(ctx)
 		if err != nil {
 			return false
@@ -212,6 +304,9 @@ func (c *cluster) awaitHealthy(ctx context.Context, partitions int) error {
 		}
 		return s.Healthy && readers == partitions
 	})
+	if failed != nil {
+		return failed
+	}
 	if err != nil {
 		return fmt.Errorf("perf: the cluster is not healthy after %s: %s: %w", healthLimit, why, err)
 	}
@@ -236,7 +331,7 @@ func until(ctx context.Context, done func() bool) error {
 func (c *cluster) committed(ctx context.Context) (n int64, err error) {
 	low := map[int32]int64{}
 	for _, m := range c.nodes {
-		if m.node == nil {
+		if !m.up() {
 			continue
 		}
 		var l api.Local
@@ -258,9 +353,12 @@ func (c *cluster) committed(ctx context.Context) (n int64, err error) {
 
 // awaitCommitted waits until n offsets are decided.
 func (c *cluster) awaitCommitted(ctx context.Context, n int64, progress func(int64)) error {
-	var last error
+	var last, failed error
 	stalled, best := time.Now(), int64(-1)
 	err := until(ctx, func() bool {
+		if failed = c.failed(); failed != nil {
+			return true
+		}
 		now, err := c.committed(ctx)
 		if last = err; err != nil {
 			return false
@@ -271,6 +369,9 @@ func (c *cluster) awaitCommitted(ctx context.Context, n int64, progress func(int
 		}
 		return now >= n || time.Since(stalled) > healthLimit
 	})
+	if failed != nil {
+		return failed
+	}
 	if err == nil && best < n {
 		err = fmt.Errorf("perf: %d of %d events are committed, and no more in %s: %w", best, n, healthLimit, errors.Join(last, errors.New("stalled")))
 	}
@@ -291,6 +392,6 @@ func (c *cluster) flush(ctx context.Context) error {
 // count counts the table's rows by reading it.
 func (c *cluster) count(ctx context.Context) (int64, error) {
 	var rows int64
-	err := c.alive().Get(ctx, "/api/v1/tables/"+events+"/rows", url.Values{"count": {"true"}}, &rows)
+	err := c.alive().Get(ctx, rowsPath, url.Values{"count": {"true"}}, &rows)
 	return rows, err
 }

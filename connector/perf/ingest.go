@@ -5,215 +5,249 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
 	"time"
 )
 
-// run is one measurement.
-type run struct {
-	options  options
-	progress *progress
-	broker   *brokerProcess
-	cluster  *cluster
-	dir      string
-	report   *report
-	produced int64 // events of all phases so far
+// ingestion is a measurement of perf ingest.
+type ingestion struct {
+	*run
+	report  *report
+	sampler *sampler
+}
+
+// ingestAll measures one after the other.
+func ingestAll(ctx context.Context, all []options, p *progress) (result, error) {
+	var reports []*report
+	for i, o := range all {
+		if p.name = ""; len(all) > 1 {
+			p.name = fmt.Sprintf("%d of %d: %d tablets, %s rows before: ", i+1, len(all), o.tablets, perSecond(float64(o.stored)))
+		}
+		r, err := ingest(ctx, o, p)
+		if err != nil {
+			return nil, err
+		}
+		reports = append(reports, r)
+	}
+	if len(all) == 1 {
+		return reports[0], nil
+	}
+	return &seriesReport{Series: reports}, nil
 }
 
 // ingest measures everything that the options ask for.
 func ingest(ctx context.Context, o options, p *progress) (r *report, err error) {
-	defer p.end()
-	if o.dir != "" {
-		if err := os.MkdirAll(o.dir, 0o755); err != nil {
-			return nil, fmt.Errorf("perf: --dir: %w", err)
-		}
-	}
-	dir, err := os.MkdirTemp(o.dir, "nyala-perf-")
-	if err != nil {
-		return nil, fmt.Errorf("perf: %w", err)
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, fmt.Errorf("perf: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	m := &run{options: o, progress: p, dir: dir, report: newReport(o, dir)}
-	if m.broker, err = startBroker(o.partitions); err != nil {
+	i := &ingestion{}
+	if i.sampler, err = newSampler(o.samples); err != nil {
 		return nil, err
 	}
-	defer m.broker.close()
-	// What waits for the broker's process ends with it, too.
-	defer context.AfterFunc(ctx, m.broker.kill)()
-	if o.warmup == 0 { // else the warm-up's records come first
-		if err := m.load(ctx); err != nil {
-			return nil, errors.Join(context.Cause(ctx), err)
-		}
-	}
-	p.begin("starting nodes", 0)
-	if m.cluster, err = startCluster(o, dir, m.broker.address); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, m.cluster.close()) }()
-	if err := m.cluster.awaitHealthy(ctx, o.partitions); err != nil {
-		return nil, err
-	}
-	for _, phase := range []func(context.Context) error{m.warmUp, m.throughput, m.freshness, m.resume, m.check} {
-		if err := phase(ctx); err != nil {
-			return nil, errors.Join(context.Cause(ctx), err)
-		}
-	}
-	return m.report, nil
-}
-
-// produce lets the broker's process produce.
-func (m *run) produce(r request) error {
-	a, err := m.broker.ask(r, m.progress.at)
-	m.produced += a.Done
-	return err
-}
-
-// load fills the broker with what throughput reads.
-func (m *run) load(context.Context) error {
-	m.progress.begin("loading the broker", m.options.events)
-	return m.produce(request{Load: m.options.events})
-}
-
-// warmUp ingests and flushes some events first. Then the log's segments have been written before, and memory
-// touched: what a node pays once, and a short measurement would take for the price of every event.
-func (m *run) warmUp(ctx context.Context) error {
-	if m.options.warmup == 0 {
+	defer func() { err = errors.Join(err, i.sampler.close()) }()
+	begin := func(m *run, ctx context.Context) error {
+		i.run, i.report = m, newReport(o, m.dir)
 		return nil
 	}
-	m.progress.begin("warming up", m.options.warmup)
-	if err := m.produce(request{Load: m.options.warmup}); err != nil {
-		return err
+	phases := []func(*run, context.Context) error{begin}
+	for _, phase := range []func(context.Context) error{i.store, i.sustained, i.throughput, i.freshness, i.rewrite, i.resume, i.count} {
+		phases = append(phases, func(_ *run, ctx context.Context) error { return phase(ctx) })
 	}
-	if _, err := m.broker.ask(request{Release: true}, nil); err != nil {
-		return err
+	if err := measure(ctx, o, p, "", phases...); err != nil {
+		return nil, err
 	}
-	if err := m.cluster.awaitCommitted(ctx, m.options.warmup, m.progress.at); err != nil {
-		return err
-	}
-	if err := m.cluster.flush(ctx); err != nil {
-		return err
-	}
-	if _, err := m.broker.ask(request{Hold: true}, nil); err != nil {
-		return err
-	}
-	return m.load(ctx)
+	i.report.Machine.LoadEnd = loadAverage()
+	i.report.RSSMax = residentMax()
+	return i.report, nil
 }
 
-// throughput reads all that was loaded, and flushes it.
-func (m *run) throughput(ctx context.Context) error {
-	m.progress.begin("ingesting", m.options.events)
-	var profile bytes.Buffer
-	profiled := pprof.StartCPUProfile(&profile) == nil // someone else may be profiling
-	if profiled {
-		defer pprof.StopCPUProfile()
+// store fills the table first. Then the log's segments have been written before, and memory touched: what a node pays once,
+// and a short measurement would take for the price of every event.
+func (i *ingestion) store(ctx context.Context) error {
+	if err := i.fill(ctx, "storing rows", i.options.stored); err != nil || i.options.stored == 0 {
+		return err
 	}
-	before, err := m.cluster.committed(ctx) // a fetch that was waiting when the broker was held again is not counted
+	return i.cluster.flush(ctx)
+}
+
+// sustained finds out how many events take as long as is asked for: it ingests --events of them.
+func (i *ingestion) sustained(ctx context.Context) error {
+	if i.options.sustain == 0 {
+		return nil
+	}
+	took, err := i.pass(ctx, "finding the rate", request{Load: i.options.events}, nil)
 	if err != nil {
 		return err
 	}
+	i.report.Before = took.events
+	// The committed rate is above the one that can be sustained, so it is long enough.
+	i.options.events = int64(float64(took.events) / took.committed.Seconds() * i.options.sustain.Seconds())
+	i.report.Events = i.options.events
+	if need, free := i.options.events*brokerBytes, memoryAvailable(); free > 0 && need > free/2 {
+		return fmt.Errorf("perf: --for %s are %s events, for which the broker needs %s of memory, and this machine has %s: --freshness %s with a --rate or --share produces events as they are read",
+			i.options.sustain, perSecond(float64(i.options.events)), bytesText(need), bytesText(free), i.options.sustain)
+	}
+	return nil
+}
+
+// brokerBytes is what an event takes in the broker's memory, compressed.
+const brokerBytes = 160
+
+// passed is what it took to ingest events.
+type passed struct {
+	events          int64
+	committed, took time.Duration // until all were committed, until all were flushed
+	cpu             time.Duration
+	allocated       uint64
+}
+
+// pass loads the broker while consumers are held, and then lets all be read, committed and flushed, which is measured. begun, if not
+// nil, is called when that begins.
+func (i *ingestion) pass(ctx context.Context, what string, load request, begun func()) (p passed, err error) {
+	i.progress.begin("loading the broker", max(load.Load, load.Again), "events")
+	if err := i.produce(load); err != nil {
+		return p, err
+	}
+	before, err := i.cluster.committed(ctx) // a fetch that was on its way when the broker was held is not counted
+	if err != nil {
+		return p, err
+	}
+	p.events = i.produced - before
+	i.progress.begin(what, p.events, "events")
+	if begun != nil {
+		begun()
+	}
 	begin := used()
-	if _, err := m.broker.ask(request{Release: true}, nil); err != nil {
-		return err
+	if err := i.release(); err != nil {
+		return p, err
 	}
-	if err := m.cluster.awaitCommitted(ctx, m.produced, m.progress.at); err != nil {
-		return err
+	if err := i.cluster.awaitCommitted(ctx, i.produced, func(n int64) { i.progress.at(n - before) }); err != nil {
+		return p, err
 	}
-	committed := time.Now()
-	m.progress.begin("flushing", 0)
-	if err := m.cluster.flush(ctx); err != nil {
-		return err
+	p.committed = time.Since(begin.at)
+	i.progress.begin("flushing", 0, "")
+	if err := i.cluster.flush(ctx); err != nil {
+		return p, err
 	}
 	end := used()
-	r, n := m.report, float64(m.produced-before)
-	r.EventsPerSecond = n / end.at.Sub(begin.at).Seconds()
-	r.CommittedPerSecond = n / committed.Sub(begin.at).Seconds()
-	r.CPUMicrosPerEvent = float64((end.cpu - begin.cpu).Microseconds()) / n
-	r.AllocatedBytesPerEvent = float64(end.allocated-begin.allocated) / n
-	for _, node := range m.cluster.nodes {
-		r.BytesPerEvent += float64(sizeOf(filepath.Join(m.dir, node.id, "tablets"))) / float64(m.produced) / float64(m.options.replicas)
+	p.took, p.cpu, p.allocated = end.at.Sub(begin.at), end.cpu-begin.cpu, end.allocated-begin.allocated
+	return p, i.hold()
+}
+
+// throughput measures the way of fresh rows.
+func (i *ingestion) throughput(ctx context.Context) error {
+	var profile bytes.Buffer
+	profiled := false
+	p, err := i.pass(ctx, "ingesting", request{Load: i.options.events}, func() {
+		profiled = pprof.StartCPUProfile(&profile) == nil // someone else may be profiling
+		i.sampler.begin(phaseIngest, i.cluster)
+	})
+	if profiled {
+		pprof.StopCPUProfile()
+	}
+	if err = errors.Join(err, i.sampler.end()); err != nil {
+		return err
+	}
+	r, n := i.report, float64(p.events)
+	r.Seconds = p.took.Seconds()
+	r.EventsPerSecond = n / p.took.Seconds()
+	r.CommittedPerSecond = n / p.committed.Seconds()
+	r.CPUMicrosPerEvent = float64(p.cpu.Microseconds()) / n
+	r.AllocatedBytesPerEvent = float64(p.allocated) / n
+	for _, node := range i.cluster.nodes {
+		r.BytesPerEvent += float64(sizeOf(filepath.Join(i.dir, node.id, "tablets")).bytes) / float64(i.produced) / float64(i.options.replicas)
 	}
 	if !profiled {
 		return nil
 	}
-	pprof.StopCPUProfile()
-	return m.profiled(profile.Bytes(), n)
+	return i.profiled(profile.Bytes(), n)
 }
 
 // profiled divides the CPU time by stage, and keeps the profile if asked to.
-func (m *run) profiled(profile []byte, events float64) error {
+func (i *ingestion) profiled(profile []byte, events float64) error {
 	sums, err := byStage(profile)
 	if err != nil {
 		return err
 	}
-	m.report.CPUByStage = map[string]float64{}
+	i.report.CPUByStage = map[string]float64{}
 	for _, s := range stages {
-		m.report.CPUByStage[s] = float64(sums[s]) / 1000 / events
+		i.report.CPUByStage[s] = float64(sums[s]) / 1000 / events
 	}
-	if m.options.profile == "" {
+	if i.options.profile == "" {
 		return nil
 	}
-	if err := os.WriteFile(m.options.profile, profile, 0o644); err != nil {
+	if err := os.WriteFile(i.options.profile, profile, 0o644); err != nil {
 		return fmt.Errorf("perf: --cpuprofile: %w", err)
 	}
 	return nil
 }
 
-// settle is the first part of a steady phase, which is not measured: consumers come out of their long polls, and
-// buffers find their size.
-const settle = time.Second
-
 // freshness produces at a steady rate and collects how old rows are when they become readable.
-func (m *run) freshness(ctx context.Context) error {
-	if m.options.freshness == 0 {
+func (i *ingestion) freshness(ctx context.Context) error {
+	o := &i.options
+	if o.freshness == 0 {
 		return nil
 	}
-	rate := int64(m.options.rate)
+	rate := o.rate
 	if rate == 0 {
-		rate = max(1, int64(m.report.CommittedPerSecond/2))
+		rate = max(1, int64(i.report.EventsPerSecond*o.share))
 	}
-	m.progress.begin("freshness, settling", 0)
-	if err := m.produce(request{Rate: rate, Millis: settle.Milliseconds()}); err != nil {
+	i.progress.begin("freshness, settling", 0, "")
+	if err := i.release(); err != nil {
+		return err
+	}
+	if err := i.produce(request{Rate: rate, Millis: settle.Milliseconds()}); err != nil {
 		return err
 	}
 	var d distribution
-	m.cluster.measureFreshness(&d)
-	m.progress.begin("freshness", rate*m.options.freshness.Milliseconds()/1000)
-	err := m.produce(request{Rate: rate, Millis: m.options.freshness.Milliseconds()})
+	i.cluster.measureFreshness(&d)
+	i.sampler.begin(phaseFreshness, i.cluster)
+	i.progress.begin("freshness", rate*o.freshness.Milliseconds()/1000, "events")
+	err := i.produce(request{Rate: rate, Millis: o.freshness.Milliseconds()})
+	err = errors.Join(err, i.sampler.end())
 	if err == nil {
-		err = m.cluster.awaitCommitted(ctx, m.produced, func(int64) {})
+		err = i.cluster.awaitCommitted(ctx, i.produced, func(int64) {})
 	}
-	m.cluster.measureFreshness(nil)
+	i.cluster.measureFreshness(nil)
 	if err != nil {
 		return err
 	}
-	m.report.Freshness = &freshness{P50: d.quantile(0.5), P99: d.quantile(0.99), Max: d.quantile(1), Rate: rate, Events: d.weight()}
-	return nil
+	i.report.Freshness = &freshness{P50: d.quantile(0.5), P99: d.quantile(0.99), Max: d.quantile(1), Rate: rate, Events: d.weight()}
+	return i.hold()
 }
 
-// check counts the rows: a figure of work that was not done is worth nothing.
-func (m *run) check(ctx context.Context) error {
-	m.progress.begin("counting rows", 0)
-	if err := m.cluster.awaitCommitted(ctx, m.produced, func(int64) {}); err != nil {
-		return err
+// rewrite measures rows whose keys are stored already: each is looked up where it is, and marked deleted there.
+func (i *ingestion) rewrite(ctx context.Context) error {
+	if i.options.upserts == 0 {
+		return nil
 	}
-	rows, err := m.cluster.count(ctx)
+	i.again += i.options.upserts
+	p, err := i.pass(ctx, "upserting", request{Again: i.options.upserts}, nil)
 	if err != nil {
 		return err
 	}
-	if m.report.Rows = rows; rows != m.produced {
-		return fmt.Errorf("perf: %d rows of %d events: nothing measured here counts; see the nodes' log", rows, m.produced)
-	}
+	n := float64(p.events)
+	u := &upserts{Events: i.options.upserts, EventsPerSecond: n / p.took.Seconds(), CommittedPerSecond: n / p.committed.Seconds(), CPUMicrosPerEvent: float64(p.cpu.Microseconds()) / n}
+	u.ToInserts = u.EventsPerSecond / i.report.EventsPerSecond
+	i.report.Upserts = u
 	return nil
 }
 
-// round keeps a figure readable.
-func round(v float64, digits int) float64 {
-	p := math.Pow(10, float64(digits))
-	return math.Round(v*p) / p
+// resume measures what a leader that is cut off is missed for.
+func (i *ingestion) resume(ctx context.Context) (err error) {
+	if i.options.kills == 0 {
+		return nil
+	}
+	if err := i.release(); err != nil {
+		return err
+	}
+	i.report.Resume, err = i.killLeaders(ctx)
+	return err
+}
+
+func (i *ingestion) count(ctx context.Context) (err error) {
+	if err := i.release(); err != nil {
+		return err
+	}
+	i.report.Rows, err = i.check(ctx)
+	return err
 }

@@ -3,78 +3,11 @@ package perf
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"os"
 	"runtime/pprof"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/spf13/cobra"
 )
-
-// TestMain is also the broker's process, since this program starts itself again for it.
-func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "perf" {
-		root := &cobra.Command{Use: "nyala"}
-		root.AddCommand(Command())
-		if err := root.Execute(); err != nil {
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-// TestIngest measures a little, on a real disk, and checks what is reported.
-func TestIngest(t *testing.T) {
-	for _, replicas := range []int{1, 3} {
-		t.Run(fmt.Sprintf("replicas=%d", replicas), func(t *testing.T) {
-			var out bytes.Buffer
-			c := Command()
-			c.SetOut(&out)
-			c.SetArgs([]string{"ingest", "--events", "20000", "--replicas", fmt.Sprint(replicas), "--tablets", "2", "--partitions", "4",
-				"--freshness", "300ms", "--rate", "1000", "--kills", "1", "--warmup", "5000", "--memory", "128MiB", "--dir", t.TempDir(), "--json"})
-			if err := c.ExecuteContext(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			var r map[string]any
-			if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-				t.Fatalf("%v of %s", err, out.String())
-			}
-			for _, name := range []string{"events_per_second", "committed_per_second", "cpu_us_per_event", "allocated_bytes_per_event", "bytes_per_event"} {
-				if v, ok := r[name].(float64); !ok || v <= 0 {
-					t.Errorf("%s: got %v, want a number above 0", name, r[name])
-				}
-			}
-			for _, name := range []string{"freshness_ms", "resume_ms"} {
-				v, _ := r[name].(map[string]any)
-				p50, ok1 := v["p50"].(float64)
-				p99, ok2 := v["p99"].(float64)
-				if !ok1 || !ok2 || p50 < 0 || p50 > p99 || p99 == 0 {
-					t.Errorf("%s: got %v, want p50 up to p99", name, r[name])
-				}
-			}
-			for name, want := range map[string]float64{"events": 20_000, "replicas": float64(replicas), "tablets": 2, "partitions": 4, "warmup": 5000, "rows": 5000 + 20_000 + 1000 + 300} {
-				if r[name] != want {
-					t.Errorf("%s: got %v, want %v", name, r[name], want)
-				}
-			}
-		})
-	}
-}
-
-func TestWrongUseIsRefused(t *testing.T) {
-	for _, args := range [][]string{{"--replicas", "2"}, {"--events", "0"}, {"--session", "text"}, {"--tablets", "-1"}, {"--rate", "-1"}, {"--memory", "lots"}} {
-		c := Command()
-		c.SetArgs(append([]string{"ingest", "--events", "1"}, args...))
-		c.SilenceUsage, c.SilenceErrors = true, true
-		if err := c.ExecuteContext(t.Context()); err == nil {
-			t.Errorf("%v was taken", args)
-		}
-	}
-}
 
 func TestDistribution(t *testing.T) {
 	var d distribution

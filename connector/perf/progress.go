@@ -11,8 +11,10 @@ import (
 
 // progress shows how far a measurement is, where a person looks on.
 type progress struct {
-	out io.Writer // nil: nobody does
-	bar *progressbar.ProgressBar
+	out  io.Writer // nil: nobody does
+	bar  *progressbar.ProgressBar
+	name string // before each step
+	from int64  // added to what at is told
 }
 
 func newProgress(out io.Writer) *progress {
@@ -22,29 +24,33 @@ func newProgress(out io.Writer) *progress {
 	return &progress{}
 }
 
-// begin starts a step of so many events; 0 means that nobody knows.
-func (p *progress) begin(what string, events int64) {
+// begin starts a step of so many things; 0 means that nobody knows.
+func (p *progress) begin(what string, things int64, unit string) {
 	p.end()
 	if p.out == nil {
 		return
 	}
-	if events == 0 {
-		events = -1
+	o := []progressbar.Option{progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(p.name + what),
+		progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionClearOnFinish()}
+	if things == 0 {
+		things = -1
+	} else {
+		o = append(o, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
 	}
-	p.bar = progressbar.NewOptions64(events, progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(what),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+	p.bar = progressbar.NewOptions64(things, o...)
+	_ = p.bar.RenderBlank() // a bar that cannot be drawn is no reason to stop measuring
 }
 
-// at says how many events are done. A bar that cannot be drawn is no reason to stop measuring.
-func (p *progress) at(events int64) {
+// at says how many are done.
+func (p *progress) at(done int64) {
 	if p.bar != nil {
-		_ = p.bar.Set64(events)
+		_ = p.bar.Set64(p.from + done)
 	}
 }
 
 // end takes the bar away.
 func (p *progress) end() {
+	p.from = 0
 	if p.bar != nil {
 		_ = p.bar.Clear()
 		p.bar = nil

@@ -15,28 +15,26 @@ const (
 	probeLimit  = 80 * time.Millisecond // one attempt to write: the measurement is as fine as that
 )
 
-// resume cuts off the node that leads most tablets, again and again, and measures for each of them how long it
+// killLeaders ends the node that leads most tablets, again and again, and measures for each of these how long it
 // is until it takes a write again.
-func (m *run) resume(ctx context.Context) error {
-	if m.options.kills == 0 {
-		return nil
-	}
-	m.progress.begin("killing leaders", 0)
+func (m *run) killLeaders(ctx context.Context) (*resumed, error) {
 	var d distribution
-	for range m.options.kills {
+	for k := range m.options.kills {
+		m.progress.begin("killing leaders", int64(m.options.kills), "kills")
+		m.progress.at(int64(k))
 		if err := m.cluster.awaitHealthy(ctx, m.options.partitions); err != nil {
-			return err
+			return nil, err
 		}
 		victim, tablets, err := m.cluster.mostLeaders(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := m.strike(ctx, victim, tablets, &d); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	m.report.Resume = &resumed{P50: d.quantile(0.5), P99: d.quantile(0.99), Max: d.quantile(1), Kills: m.options.kills, Tablets: len(d.values)}
-	return m.cluster.awaitHealthy(ctx, m.options.partitions)
+	return &resumed{P50: d.quantile(0.5), P99: d.quantile(0.99), Max: d.quantile(1), Kills: m.options.kills, Tablets: len(d.values)},
+		m.cluster.awaitHealthy(ctx, m.options.partitions)
 }
 
 // mostLeaders is the node that leads the most tablets of the table, and which.
@@ -60,12 +58,15 @@ func (c *cluster) mostLeaders(ctx context.Context) (*member, []string, error) {
 	return best, leads[best.id], nil
 }
 
-// strike cuts a node off, measures, and starts it again.
+// strike ends a node, measures, and starts it again.
 func (m *run) strike(ctx context.Context, victim *member, tablets []string, d *distribution) error {
 	ctx, cancel := context.WithTimeout(ctx, resumeLimit)
 	defer cancel()
 	began := time.Now()
-	bury := m.cluster.kill(victim)
+	bury, err := m.cluster.kill(victim)
+	if err != nil {
+		return err
+	}
 	if len(m.cluster.nodes) == 1 {
 		// Nobody else can lead: the measurement is of a restart.
 		bury()
@@ -79,7 +80,7 @@ func (m *run) strike(ctx context.Context, victim *member, tablets []string, d *d
 		d.add(float64(t.Microseconds())/1000, 1)
 	}
 	bury()
-	if err != nil || victim.node != nil {
+	if err != nil || victim.up() {
 		return err
 	}
 	return m.cluster.start(victim)
@@ -120,7 +121,7 @@ func write(ctx context.Context, client *api.Client, tablet string) error {
 	defer cancel()
 	began := time.Now()
 	var rows int64
-	err := client.Get(ctx, "/api/v1/tables/"+events+"/rows", url.Values{"tablet": {tablet}, "count": {"true"}, "where": {"event_time < 1970-01-02T00:00:00Z"}}, &rows)
+	err := client.Get(ctx, rowsPath, url.Values{"tablet": {tablet}, "count": {"true"}, "where": {"event_time < 1970-01-02T00:00:00Z"}}, &rows)
 	if err != nil && time.Since(began) < probeLimit/8 {
 		<-time.After(probeLimit / 8) // refused at once: not asked again at once
 	}

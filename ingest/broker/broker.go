@@ -27,12 +27,15 @@ type Broker struct {
 // batchBytesMax lets a producer send batches as large as a real cluster is often configured for.
 const batchBytesMax = 64 << 20
 
+// segmentBytes is what records are given back in, when they are deleted: whole segments.
+const segmentBytes = 16 << 20
+
 // Start runs a cluster. Close it in the end.
 func Start(o Options) (*Broker, error) {
 	o.Brokers, o.Partitions = max(o.Brokers, 1), max(o.Partitions, 1)
 	opts := []kfake.Opt{
 		kfake.NumBrokers(o.Brokers),
-		kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(batchBytesMax)}),
+		kfake.BrokerConfigs(map[string]string{"message.max.bytes": strconv.Itoa(batchBytesMax), "log.segment.bytes": strconv.Itoa(segmentBytes)}),
 	}
 	if len(o.Topics) > 0 {
 		opts = append(opts, kfake.SeedTopics(int32(o.Partitions), o.Topics...))

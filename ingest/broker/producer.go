@@ -23,6 +23,8 @@ type ProducerOptions struct {
 	Start      time.Time     // event time of the first one; zero means that event times follow the clock
 	Step       time.Duration // between events' times when Start is given; 0 means 20 µs
 	Linger     time.Duration // 0 means 5 ms
+	// Each is called with each event before it is encoded, by the goroutine of Run, and may change it. nil means that nobody asks.
+	Each func(e *Event)
 	// Acked is called for each acknowledged event with where it is, in the order of offsets within a partition, from
 	// several goroutines. It must not block. nil means that nobody asks.
 	Acked func(partition int32, offset int64, e *Event)
@@ -147,6 +149,9 @@ func (p *Producer) one() {
 	}
 	var e Event
 	p.generator.Next(&e)
+	if p.options.Each != nil {
+		p.options.Each(&e)
+	}
 	value := e.AppendJSON(make([]byte, 0, 320))
 	partition := int32(p.next / int64(p.options.Run) % int64(p.options.Partitions))
 	p.next++
