@@ -147,6 +147,7 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 			s.verifySome(step/4 + int(seed))
 		}
 		s.takeLedger()
+		s.checkSums()
 	}
 	s.healAll()
 	s.finishSettings()

@@ -371,7 +371,7 @@ func (t *Tablet) write(p *batch.Parsed, r Result) (Result, error) {
 	if err := t.findOlder(m.keys, int(base)); err != nil {
 		return r, err
 	}
-	m.batches = append(m.batches, memBatch{&p.Batch, base, ts})
+	m.batches = append(m.batches, memBatch{&p.Batch, base, ts, p.Sum})
 	m.rows += uint32(n)
 	for i, h := range x.hashes {
 		row := base + uint32(i)
