@@ -17,6 +17,7 @@ type scratch struct {
 	older  []place
 	floors []int64
 	hits   []rowset.Hit
+	found  []bool // keys of which older has the newest version
 	sum    uint64 // keeps loads alive that only warm the cache
 
 	resident int64 // bytes that an Apply has added to DiskRowSets

@@ -62,7 +62,7 @@ func (t *Tablet) findOlder(keys *batch.Keys, base int) error {
 	return t.findOnDisk(keys, base)
 }
 
-// findOnDisk looks up the keys that no frozen MemRowSet had.
+// findOnDisk looks up the keys that no frozen MemRowSet had, each until a DiskRowSet has it.
 func (t *Tablet) findOnDisk(keys *batch.Keys, base int) error {
 	x, s := &t.scratch, &t.mu.state
 	if len(s.disks) == 0 {
@@ -73,6 +73,10 @@ func (t *Tablet) findOnDisk(keys *batch.Keys, base int) error {
 	ascending := true
 	for i := 1; i < n && ascending; i++ {
 		ascending = bytes.Compare(view.At(i-1), view.At(i)) <= 0
+	}
+	x.found = x.found[:0]
+	for i := range x.older {
+		x.found = append(x.found, x.older[i] != (place{}))
 	}
 	for k := len(s.disks) - 1; k >= 0; k-- {
 		d := s.disks[k]
@@ -86,7 +90,7 @@ func (t *Tablet) findOnDisk(keys *batch.Keys, base int) error {
 			continue
 		}
 		var err error
-		if x.hits, err = d.LookupAll(view, x.hashes, x.hits[:0]); err != nil {
+		if x.hits, err = d.LookupAll(view, x.hashes, x.found, x.hits[:0]); err != nil {
 			return err
 		}
 		for _, h := range x.hits {
@@ -99,7 +103,7 @@ func (t *Tablet) findOnDisk(keys *batch.Keys, base int) error {
 // findEach is findOnDisk for an entry that is not in key order.
 func (t *Tablet) findEach(d *diskRowSet, keys *batch.Keys) error {
 	for i := range keys.Len() {
-		if !d.MayContain(t.scratch.hashes[i]) {
+		if t.scratch.found[i] || !d.MayContain(t.scratch.hashes[i]) {
 			continue
 		}
 		row, count, err := d.Lookup(keys.At(i))
@@ -114,12 +118,9 @@ func (t *Tablet) findEach(d *diskRowSet, keys *batch.Keys) error {
 // take notes the version among rows [row, row+count) of d that has no death yet. Newer rowsets come first; a version without a
 // death is the only one of its key.
 func (x *scratch) take(key int, d *diskRowSet, row, count uint32) {
-	if x.older[key] != (place{}) {
-		return
-	}
 	for k := row; k < row+count; k++ {
 		if d.deaths.at(k) == 0 {
-			x.older[key] = place{disk: d, row: k}
+			x.older[key], x.found[key] = place{disk: d, row: k}, true
 		}
 	}
 }

@@ -24,7 +24,7 @@
 //	err = written.Sync()                                                 // both files; then the caller syncs the directory
 //
 //	rs, err := Open(fsys, "dir/7")
-//	hits, err := rs.LookupAll(keys, hashes, hits)                        // hashes once: AppendHashes(nil, keys)
+//	hits, err := rs.LookupAll(keys, hashes, skip, hits)                  // hashes once: AppendHashes(nil, keys)
 //	scan, err := rs.Scan(ScanOptions{Columns, Where, At, Mask})
 //	for { chunk, err := scan.Next() }                                    // chunk.Batch, chunk.Rows (row numbers)
 //

@@ -230,15 +230,15 @@ func AppendHashes(dst []uint64, keys *batch.Keys) []uint64 {
 // hitGroup is how many keys go through the filter before any is searched for: its loads then overlap.
 const hitGroup = 64
 
-// lookupAll appends a Hit for each of the ascending keys that is there.
-func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, hits []Hit) ([]Hit, error) {
+// lookupAll appends a Hit for each of the ascending keys that is there, but not for those that skip leaves out.
+func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hits []Hit) ([]Hit, error) {
 	near := 0
 	var pass [hitGroup]bool
 	for at := 0; at < len(hashes); at += hitGroup {
 		group := hashes[at:min(at+hitGroup, len(hashes))]
 		any := false
 		for i, h := range group {
-			pass[i] = k.filter.Check(h)
+			pass[i] = !skip[at+i] && k.filter.Check(h)
 			any = any || pass[i]
 		}
 		if !any {

@@ -108,9 +108,18 @@ func checkLookups(t *testing.T, s *schema.Schema, rows *Rows, r *RowSet) {
 			t.Fatalf("key %x: %d rows at %d, want %d at %d (%v)", k, n, row, h.Count, h.Row, err)
 		}
 	}
-	hits, err := r.LookupAll(keys, AppendHashes(nil, keys), nil)
+	hits, err := r.LookupAll(keys, AppendHashes(nil, keys), make([]bool, keys.Len()), nil)
 	if err != nil || len(hits) != len(want) {
 		t.Fatalf("%d hits, want %d (%v)", len(hits), len(want), err)
+	}
+	skip := make([]bool, keys.Len())
+	for i := 0; i < len(skip); i += 2 {
+		skip[i] = true
+	}
+	rest, err := r.LookupAll(keys, AppendHashes(nil, keys), skip, nil)
+	unskipped := slices.DeleteFunc(slices.Clone(hits), func(h Hit) bool { return skip[h.Key] })
+	if err != nil || !slices.Equal(rest, unskipped) {
+		t.Fatalf("%d hits where every other key is skipped, want %d (%v)", len(rest), len(unskipped), err)
 	}
 	for _, h := range hits {
 		if w := want[string(keys.At(int(h.Key)))]; w.Row != h.Row || w.Count != h.Count {

@@ -90,11 +90,11 @@ func (r *RowSet) Lookup(key []byte) (row, count int, err error) {
 	return row, count, nil
 }
 
-// LookupAll appends a Hit for each of the keys, which must ascend, that has rows here. hashes are those of AppendHashes. It touches
-// memory only; a key that is not here costs a few nanoseconds.
-func (r *RowSet) LookupAll(keys *batch.Keys, hashes []uint64, hits []Hit) ([]Hit, error) {
-	must(len(hashes) == keys.Len(), "rowset: %d hashes of %d keys", len(hashes), keys.Len())
-	return r.keys.lookupAll(keys, hashes, hits)
+// LookupAll appends a Hit for each of the keys, which must ascend, that has rows here and that skip does not leave
+// out. hashes are those of AppendHashes. It touches memory only; a key that is not here costs a few nanoseconds.
+func (r *RowSet) LookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hits []Hit) ([]Hit, error) {
+	must(len(hashes) == keys.Len() && len(skip) == keys.Len(), "rowset: %d hashes and %d marks of %d keys", len(hashes), len(skip), keys.Len())
+	return r.keys.lookupAll(keys, hashes, skip, hits)
 }
 
 // Scan begins a scan; the caller closes it.
