@@ -141,7 +141,7 @@ func installNow(tb testing.TB, t *Tablet) {
 	if err := t.encode(context.Background(), f); err != nil {
 		tb.Fatal(err)
 	}
-	apply(t.installOf(f).entry())
+	apply(installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
 	if err := t.carryOut(context.Background(), t.mu.waiting[0], t.mu.generation); err != nil {
 		tb.Fatal(err)
 	}

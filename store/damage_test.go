@@ -308,7 +308,7 @@ func TestFlushFileLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			f := s.mu.frozen[0]
-			install := s.installOf(f)
+			install := installCommand{freeze: f.freeze, added: f.encoded.added}
 			name := path.Join(s.dir, baseName(f.freeze)+flushSuffix+suffix)
 			if lost {
 				if err := mem.Remove(name); err != nil {
