@@ -12,12 +12,17 @@ SEED     ?= 0
 EVENTS   ?= 2000000
 ROUNDS   ?= 1
 PACKAGES ?= ./...
+# Of make bench: which, how long and how often. Those skipped measure disk and network rather than code.
+BENCH     ?= .
+SKIP      ?= Disk|Propose
+BENCHTIME ?= 0.3s
+COUNT     ?= 5
 # Where goroutines share memory. The tests are asked to be -short: the detector makes them ten times slower.
 RACED    ?= ./connector/... ./ingest/... ./raftlog/... ./store/...
 PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
 BIN       = $(CURDIR)/bin
 
-.PHONY: help build demo test test-kafka test-overload chaos test-foreign kafka soak mistakes race bench lint cross clean
+.PHONY: help build demo test test-kafka test-overload chaos test-foreign kafka soak mistakes race bench bench-store lint cross clean
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,8 +63,15 @@ mistakes: ## each rule broken on purpose, also those that take hundreds of seeds
 race: ## the short tests of all rooms with goroutines, under the race detector
 	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)
 
-bench: ## the benchmarks, a second each
-	$(GO) test -run '^$$' -bench . -benchtime 1s -timeout 30m $(PACKAGES)
+bench: ## every stage's benchmarks, COUNT=5 times for BENCHTIME=0.3s, and how they are to docs/bench.txt; BENCH=Scan for some
+	@mkdir -p $(BIN)
+	@GOBIN=$(BIN) $(GO) install -C tools golang.org/x/perf/cmd/benchstat
+	$(GO) test -run '^$$' -bench '$(BENCH)' -skip '$(SKIP)' -benchtime $(BENCHTIME) -count $(COUNT) -timeout 60m $(PACKAGES) >$(BIN)/bench.log || { cat $(BIN)/bench.log; exit 1; }
+	@grep -E '^(goos|goarch|pkg|cpu|Benchmark)' $(BIN)/bench.log >$(BIN)/bench.txt
+	@$(BIN)/benchstat stored=docs/bench.txt now=$(BIN)/bench.txt
+
+bench-store: bench ## the same, and its figures take the place of those in docs/bench.txt
+	cp $(BIN)/bench.txt docs/bench.txt
 
 lint: ## gofmt, vet and staticcheck, at the versions of tools/go.mod
 	@unformatted="$$(gofmt -s -l .)"; \

@@ -13,6 +13,7 @@ import (
 	"nyala/connector/catalog"
 	"nyala/raftlog"
 	"nyala/store"
+	"nyala/store/vfs"
 )
 
 // crossings says how a point is reached that is not reached by itself while records come in.
@@ -25,6 +26,7 @@ var crossings = map[string]func(s *simulation, point string, survive float64){
 	"ingest.revoking":            (*simulation).crossAtStop,
 	"ingest.drained":             (*simulation).crossAtStop,
 	"store.garbage-found":        (*simulation).crossWithGarbage,
+	"store.copy-failed":          (*simulation).crossWithoutCopy,
 	"store.file-fetched":         (*simulation).crossByCopy,
 	"store.prepared":             (*simulation).crossByCopy,
 	"store.restore-renamed":      (*simulation).crossByCopy,
@@ -233,6 +235,25 @@ func (s *simulation) crossWithGarbage(point string, survive float64) {
 	s.bury(first)
 	t := s.arm(point, first.mu.node, 0, survive)
 	s.begin()
+	s.crossOn(t)
+}
+
+// crossWithoutCopy lets no node make the files into which it would copy a flush.
+func (s *simulation) crossWithoutCopy(point string, survive float64) {
+	s.begin()
+	for _, id := range s.ids() {
+		s.disks[id].add(vfs.Rule{Op: vfs.OpCreate, Path: "*.fetch.*", Err: errDisk})
+	}
+	t := s.arm(point, "", s.rng.IntN(3), survive)
+	for range 20 {
+		s.produceSome()
+		if t.await(3 * time.Second) {
+			break
+		}
+	}
+	for _, id := range s.ids() {
+		s.disks[id].heal()
+	}
 	s.crossOn(t)
 }
 

@@ -64,6 +64,7 @@ func (s *simulation) compareReplicas() {
 	time.Sleep(2*s.flush.Age + 3*time.Second) // everything is in files
 	status := s.awaitCalm("n1")
 	s.checkMembers()
+	s.checkSums()
 	compared := 0
 	for _, tablet := range status.Tablets {
 		slices.SortFunc(tablet.Replicas, func(a, b api.Replica) int { return int(a.DurableIndex) - int(b.DurableIndex) })
@@ -80,6 +81,21 @@ func (s *simulation) compareReplicas() {
 	}
 	if compared < len(status.Tablets) {
 		s.t.Fatalf("of %d tablets only %d pairs of replicas are durable to the same index", len(status.Tablets), compared)
+	}
+}
+
+// checkSums wants no replica to have found itself different from its leader when files were installed.
+func (s *simulation) checkSums() {
+	s.t.Helper()
+	for _, id := range s.ids() {
+		if s.nodes[id] == nil {
+			continue
+		}
+		for _, t := range s.nodes[id].tablets.Tablets() {
+			if err := t.Status().Differs; err != nil {
+				s.t.Fatalf("%s: %v", id, err)
+			}
+		}
 	}
 }
 

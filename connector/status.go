@@ -115,6 +115,8 @@ func (r *replica) status(node string) api.Replica {
 		out.State, out.Reason = api.ReplicaDamaged, "a file is copied from another replica: "+t.Damage.Error()
 	case t.Fault != nil:
 		out.Reason = t.Fault.Error()
+	case t.Differs != nil:
+		out.Reason = t.Differs.Error()
 	}
 	return out
 }

@@ -263,7 +263,7 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 		r = t.checkSegments(p, r)
 	}
 	written := false
-	if r.Outcome == Applied && !t.broken.drops(p, s.ledger) {
+	if r.Outcome == Applied {
 		if r, err = t.write(p, r); err != nil {
 			return t.fail(r, err)
 		}
@@ -372,7 +372,7 @@ func (t *Tablet) write(p *batch.Parsed, r Result) (Result, error) {
 	if err := t.findOlder(m.keys, int(base)); err != nil {
 		return r, err
 	}
-	m.batches = append(m.batches, memBatch{&p.Batch, base, ts})
+	m.batches = append(m.batches, memBatch{&p.Batch, base, ts, p.Sum})
 	m.rows += uint32(n)
 	for i, h := range x.hashes {
 		row := base + uint32(i)

@@ -141,7 +141,7 @@ func installNow(tb testing.TB, t *Tablet) {
 	if err := t.encode(context.Background(), f); err != nil {
 		tb.Fatal(err)
 	}
-	apply(installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
+	apply(t.installOf(f).entry())
 	if err := t.carryOut(context.Background(), t.mu.waiting[0], t.mu.generation); err != nil {
 		tb.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func BenchmarkFlush(b *testing.B) {
 	const rows, per = 1 << 19, 4096
 	t := benchTablet(b, s)
 	t.Apply(eventEntries(s, rows, per, false))
-	f := &frozenRowSet{memRowSet: t.mu.mem, freeze: 7}
+	f := &frozenRowSet{memRowSet: t.mu.mem, schema: s, freeze: 7}
 	b.Run("sort", func(b *testing.B) {
 		w := &worker{}
 		for b.Loop() {

@@ -19,6 +19,7 @@ type Timestamp = int64
 //	Freeze   8 horizon: rows dead by then may be left out, reads below are refused from here on
 //	         8 index of the newest Freeze that the proposer knew: a second one is superseded
 //	Install  8 index of the Freeze
+//	         8, 8, 8 what the added rowset was made from: sums of entries and of deaths, and of the manifest before (share.go)
 //	         4 rowsets removed   4 rowsets added
 //	         8 id of a removed rowset, each
 //	         8 id, 8 rows, then for the Parquet file and the keys file: 8 size, 32 hash; each added rowset
@@ -57,6 +58,7 @@ type freezeCommand struct {
 
 type installCommand struct {
 	freeze  uint64
+	sums    sums
 	removed []uint64
 	added   []added
 }
@@ -92,6 +94,9 @@ func (c freezeCommand) entry() []byte {
 
 func (c installCommand) entry() []byte {
 	b := binary.LittleEndian.AppendUint64(nil, c.freeze)
+	for _, s := range []uint64{c.sums.entries, c.sums.deaths, c.sums.before} {
+		b = binary.LittleEndian.AppendUint64(b, s)
+	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(c.removed)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(c.added)))
 	for _, id := range c.removed {
@@ -194,6 +199,7 @@ func parseFreeze(body []byte) (c freezeCommand, err error) {
 func parseInstall(body []byte) (c installCommand, err error) {
 	r := &reader{b: body}
 	c.freeze = r.u64()
+	c.sums = sums{r.u64(), r.u64(), r.u64()}
 	removed := int64(r.u32())
 	n := r.count(addedBytes)
 	if r.err == nil && removed*8 > int64(len(r.b)) {

@@ -308,7 +308,7 @@ func TestFlushFileLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			f := s.mu.frozen[0]
-			install := installCommand{freeze: f.freeze, added: f.encoded.added}
+			install := s.installOf(f)
 			name := path.Join(s.dir, baseName(f.freeze)+flushSuffix+suffix)
 			if lost {
 				if err := mem.Remove(name); err != nil {

@@ -8,10 +8,10 @@
 //
 // # From memory to files
 //
-// Freeze and Install are log commands. A Freeze at index F ends the MemRowSet on every replica at the same entry. Each replica then
-// sorts it and writes the same bytes (flush.go); the leader proposes Install with their hashes; where it is applied, a replica that
-// has these bytes gives the files their names, and one that has not fetches them (install.go). Only then is the durable
-// index F. In between rows go on dying in the frozen MemRowSet; those deaths move to the DiskRowSet in the very step that swaps it in.
+// Freeze and Install are log commands. A Freeze at index F ends the MemRowSet on every replica at the same entry. The leader then
+// sorts it and writes files (flush.go), whose bytes would be the same on every replica, and proposes Install with their hashes; where that
+// is applied, a replica that has these bytes gives the files their names, and one that has not copies them (share.go, install.go). A
+// replica that cannot copy encodes. Only then is the durable index F. In between rows go on dying in the frozen MemRowSet; those deaths move to the DiskRowSet in the very step that swaps it in.
 // Installs are carried out in log order, and flushes install in the order of their Freezes.
 //
 // What must hold, with the mistake that a test makes on purpose for each (mistake.go):
@@ -19,6 +19,8 @@
 //   - A manifest is the tablet as of its durable index: ledger, timestamp, membership, and the deaths of all rowsets
 //     up to it. Later ones are made again by the log; in the manifest they would hide rows from the replay.
 //   - A file's content follows from the log up to the Freeze, not from when it is written.
+//   - A replica that is not what the leader is says so: an Install has sums of the entries, the deaths and the manifest that
+//     its files stand on, and one flush in 16 is encoded everywhere.
 //   - A lookup asks MemRowSet, frozen MemRowSets and DiskRowSets, and is as of the entry's own timestamp.
 //   - Files are synced before the manifest that names them, that before the swap, and the swap comes before the log is cut.
 //
@@ -37,8 +39,8 @@
 //	manifest                       records of manifests, the last one counts (manifest_file.go)
 //	0000000000000123.parquet       DiskRowSet of the Freeze at index 123 (package rowset)
 //	0000000000000123.keys
-//	0000000000000123.flush.*       written by a flush, not named by an Install yet
-//	*.fetch.*, *.fetch             from another replica, not named by an Install or a Restore yet
+//	0000000000000123.flush.*       written by a flush, and not installed yet
+//	*.fetch.*, *.fetch             from another replica, and not installed or restored yet
 //
 // A file that the manifest does not name is garbage; opening the tablet deletes it. The byte tables of the manifest
 // and of the commands are with their types (manifest.go, command.go).
@@ -47,4 +49,5 @@
 //
 // The Manager has two goroutines, each tablet one (maintain.go); Close and CloseTablet wait for them. Order of locks: Manager.mu or
 // Tablet.disk, then Tablet.turn, then Tablet.mu, then Budget.mu or spare.mu. disk and turn are channels; only disk is held across I/O.
+// A place in Manager.workers or Manager.copies is taken by the tablet's goroutine, before any lock; nobody has both.
 package store

@@ -124,7 +124,7 @@ func TestFaultyDisk(t *testing.T) {
 			for range 10 {
 				if len(s.mu.frozen) == 1 && s.mu.frozen[0].encoded != nil && len(s.mu.waiting) == 0 {
 					f := s.mu.frozen[0]
-					s.apply(installCommand{freeze: f.freeze, added: f.encoded.added}.entry(), 0)
+					s.apply(s.installOf(f).entry(), 0)
 				}
 				before := s.Durable().Index
 				if err := s.work(); err != nil {
@@ -170,7 +170,7 @@ func TestOtherBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := a.mu.frozen[0]
-	both(installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
+	both(a.installOf(f).entry())
 	both(pairs(batch.Delete, 4, 0))
 	cut := 0
 	b.manager.options.Fetch = func(_ context.Context, _ ID, name string, off int64) (io.ReadCloser, error) {

@@ -94,7 +94,7 @@ func (s *single) flush(horizon Timestamp) {
 		s.tb.Fatal(err)
 	}
 	f := s.mu.frozen[0]
-	s.apply(installCommand{freeze: f.freeze, added: f.encoded.added}.entry(), 0)
+	s.apply(s.installOf(f).entry(), 0)
 	if err := s.work(); err != nil {
 		s.tb.Fatal(err)
 	}

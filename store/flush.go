@@ -33,18 +33,15 @@ type worker struct {
 }
 
 func (w *worker) writerFor(s *schema.Schema, written func(suffix string)) (*rowset.Writer, error) {
-	var err error
-	switch {
-	case w.writer == nil:
-		w.writer, err = rowset.NewWriter(s, rowset.Options{Written: written})
-	case w.schema != s: // of another tablet, most often: the encoders are dear
-		err = w.writer.SetSchema(s)
+	if w.schema == s {
+		return w.writer, nil
 	}
-	w.schema = s
+	writer, err := rowset.NewWriter(s, rowset.Options{Written: written})
 	if err != nil {
-		w.writer = nil
+		return nil, err
 	}
-	return w.writer, err
+	w.schema, w.writer = s, writer
+	return writer, nil
 }
 
 // fileWritten is told of the files of a flush.

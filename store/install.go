@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 
@@ -27,24 +26,14 @@ func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int)
 	}
 	must(f != nil, "store: tablet %d: install of %d, which is not frozen", t.spec.ID, w.freeze)
 	t.cutBefore(f)
-	if f.encoded == nil {
-		if err := t.encode(ctx, f); err != nil {
-			return err
-		}
+	t.compare(f, &w)
+	files, err := t.obtain(ctx, f, &w)
+	if err != nil {
+		return err
 	}
-	suffix, mine := flushSuffix, slices.Equal(f.encoded.added, w.added)
-	if !mine {
-		t.log.Error("flush differs from the leader's, fetching its files", "job", w.freeze, "got", f.encoded.added, "want", w.added)
-		suffix = fetchSuffix
-		for _, a := range w.added {
-			if err := t.fetchRowSet(ctx, a); err != nil {
-				return err
-			}
-		}
-	}
-	done, err := t.install(f, w, generation, suffix, mine)
+	done, err := t.install(f, w, generation, files)
 	if err != nil && unusable(err) {
-		f.encoded = nil // what was written is gone or damaged: it is written again
+		f.encoded, f.copied = nil, false // what was written is gone or damaged: it is written again
 	}
 	if err != nil || !done {
 		return err
@@ -57,28 +46,13 @@ func (t *Tablet) carryOut(ctx context.Context, w waitingInstall, generation int)
 	return nil
 }
 
-func (t *Tablet) fetchRowSet(ctx context.Context, a added) error {
-	if t.manager.options.Fetch == nil {
-		return fmt.Errorf("store: tablet %d: rowset %d is not here, and there is no peer to ask", t.spec.ID, a.id)
-	}
-	fetch := func(ctx context.Context, name string, off int64) (io.ReadCloser, error) {
-		return t.manager.options.Fetch(ctx, t.spec.ID, name, off)
-	}
-	for i, name := range a.names() {
-		if err := download(ctx, t.fs, fetch, name, a.files()[i], path.Join(t.dir, tempName(a.id, fetchSuffix, i))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // tempName is the name of file i of a rowset (0 Parquet, 1 keys) before it counts.
 func tempName(id uint64, suffix string, i int) string {
 	return baseName(id) + suffix + [2]string{rowset.ParquetSuffix, rowset.KeysSuffix}[i]
 }
 
 // install gives the files their names and makes manifest and memory speak of them.
-func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suffix string, mine bool) (done bool, err error) {
+func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, files obtained) (done bool, err error) {
 	t.lockDisk()
 	defer t.unlockDisk()
 	t.mu.RLock()
@@ -89,10 +63,17 @@ func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suff
 	}
 	var fresh *diskRowSet
 	if len(w.added) > 0 {
-		if fresh, err = t.adopt(f, w.added[0], suffix, mine); err != nil {
+		if fresh, err = t.adopt(f, w.added[0], files); err != nil {
 			return false, err
 		}
 		disks = append(slices.Clip(disks), fresh)
+	}
+	t.lockTurn()
+	late := f.late // most of it; what dies from here on is left to swap, which holds up Apply
+	t.unlockTurn()
+	if err := t.buryLate(f, fresh, late, files.rowOf); err != nil {
+		fresh.release()
+		return false, err
 	}
 	m := t.manifestOf(f, w, disks)
 	body := m.appendTo(nil)
@@ -102,16 +83,16 @@ func (t *Tablet) install(f *frozenRowSet, w waitingInstall, generation int, suff
 		}
 		return false, err
 	}
-	err = t.swap(f, w, fresh, disks, m, body, mine)
+	err = t.swap(f, w, replacement{fresh, disks, m, body}, files.rowOf, len(late))
 	t.manager.reached(Swapped)
 	return true, err
 }
 
 // adopt renames the files to what they are from now on, and opens them with the deaths up to the Freeze.
-func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*diskRowSet, error) {
+func (t *Tablet) adopt(f *frozenRowSet, a added, files obtained) (*diskRowSet, error) {
 	t.manager.reached(Renaming)
 	for i, name := range a.names() {
-		temp := path.Join(t.dir, tempName(a.id, suffix, i))
+		temp := path.Join(t.dir, tempName(a.id, files.suffix, i))
 		final := path.Join(t.dir, name)
 		if _, err := t.fs.Stat(temp); err != nil {
 			if size, err := t.fs.Stat(final); err == nil && size == a.files()[i].size {
@@ -133,7 +114,7 @@ func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*dis
 	}
 	t.guard(d)
 	f.deaths.each(f.rows, f.manifest.timestamp, func(row uint32, at Timestamp) {
-		if e := f.bury(d, death{row, at}, mine); e != nil {
+		if e := f.bury(d, death{row, at}, files.rowOf); e != nil {
 			err = e
 		}
 	})
@@ -144,11 +125,11 @@ func (t *Tablet) adopt(f *frozenRowSet, a added, suffix string, mine bool) (*dis
 	return d, nil
 }
 
-// bury marks in the DiskRowSet d that a row of f died. If the file is ours the sort order says which row that is there; if not, its
-// key and its birth do.
-func (f *frozenRowSet) bury(d *diskRowSet, k death, mine bool) error {
-	if mine {
-		if row := f.encoded.rowOf[k.row]; row != noRow {
+// bury marks in the DiskRowSet d that a row of f died. If the file was encoded or its rows sorted here, rowOf says which row that is
+// there; if not, its key and its birth do.
+func (f *frozenRowSet) bury(d *diskRowSet, k death, rowOf []uint32) error {
+	if rowOf != nil {
+		if row := rowOf[k.row]; row != noRow {
 			d.deaths.set(row, k.at)
 		}
 		return nil
@@ -160,6 +141,19 @@ func (f *frozenRowSet) bury(d *diskRowSet, k death, mine bool) error {
 		}
 	}
 	return err
+}
+
+// buryLate marks what died since the Freeze in the DiskRowSet that takes the place of f.
+func (t *Tablet) buryLate(f *frozenRowSet, fresh *diskRowSet, late []death, rowOf []uint32) error {
+	if fresh == nil || t.broken == lateForgotten {
+		return nil
+	}
+	for _, k := range late {
+		if err := f.bury(fresh, k, rowOf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // manifestOf is the manifest after the Install w: the state as of the Freeze, with the deaths up to the Freeze of all rowsets.
@@ -194,27 +188,27 @@ func (t *Tablet) manifestOf(f *frozenRowSet, w waitingInstall, disks []*diskRowS
 	return &m
 }
 
-// swap makes the DiskRowSet take the place of the frozen MemRowSet. What died between the Freeze and now is carried over
-// while nothing is applied.
-func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, fresh *diskRowSet, disks []*diskRowSet, m *manifest, body []byte, mine bool) error {
+// replacement is what an Install makes of a tablet.
+type replacement struct {
+	fresh *diskRowSet // nil: no row was left
+	disks []*diskRowSet
+	m     *manifest
+	body  []byte
+}
+
+// swap makes the DiskRowSet take the place of the frozen MemRowSet. What died since the first buried deaths were carried over is
+// carried over while nothing is applied.
+func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, r replacement, rowOf []uint32, buried int) error {
 	t.lockTurn()
 	defer t.unlockTurn()
-	var err error
-	for _, k := range f.late {
-		if fresh == nil || t.broken == lateForgotten {
-			break
-		}
-		if e := f.bury(fresh, k, mine); e != nil {
-			err = e
-		}
-	}
+	err := t.buryLate(f, r.fresh, f.late[buried:], rowOf)
 	s := &t.mu.state
 	before := s.usage()
 	t.mu.Lock()
 	s.frozen = slices.DeleteFunc(slices.Clone(s.frozen), func(o *frozenRowSet) bool { return o == f })
 	s.waiting = slices.DeleteFunc(slices.Clone(s.waiting), func(o waitingInstall) bool { return o.index == w.index })
-	s.disks, s.installed, s.durable, s.body = disks, w.index, m.durable, body
-	s.resident = residentBytes(disks)
+	s.disks, s.installed, s.durable, s.body = r.disks, w.index, r.m.durable, r.body
+	s.resident = residentBytes(r.disks)
 	if err != nil {
 		s.failed = fmt.Errorf("store: tablet %d: install %d: %w", t.spec.ID, w.index, err)
 	}

@@ -21,7 +21,7 @@ const proposeTimeout = 10 * time.Second
 // idleFactor is how much longer than FlushAge a tablet waits that has nothing but advances in its log.
 const idleFactor = 10
 
-// run is the tablet's goroutine: it encodes frozen MemRowSets, carries out Installs in log order, and
+// run is the tablet's goroutine: it encodes frozen MemRowSets or copies what the leader has encoded, carries out Installs in log order, and
 // where this replica leads proposes Freezes and Installs. Manager.CloseTablet waits for it.
 func (t *Tablet) run(ctx context.Context) {
 	defer close(t.done)
@@ -71,12 +71,12 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 		return true, t.carryOut(ctx, s.waiting[0], s.generation)
 	}
 	for _, f := range t.broken.inOrder(s.frozen) {
-		if f.encoded == nil {
+		if f.encoded == nil && t.encodes(f) {
 			return true, t.encode(ctx, f)
 		}
-		if (s.pending[0] == f.freeze || t.broken == anyOrder) && t.leads() {
+		if f.encoded != nil && (s.pending[0] == f.freeze || t.broken == anyOrder) && t.leads() {
 			t.manager.reached(InstallProposing)
-			return false, t.proposeOwn(ctx, installCommand{freeze: f.freeze, added: f.encoded.added}.entry())
+			return false, t.proposeOwn(ctx, t.installOf(f).entry())
 		}
 	}
 	now := time.Now()
@@ -87,7 +87,7 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	forced := t.force.Swap(false) && s.writes > 0
-	if t.broken.wait(s.frozen) || !forced && !(t.leads() && t.full(&s, now.Sub(t.age.since))) {
+	if len(s.frozen) > 0 || !forced && !(t.leads() && t.full(&s, now.Sub(t.age.since))) {
 		return false, nil
 	}
 	return false, t.proposeOwn(ctx, t.freezeEntry(&s))

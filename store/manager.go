@@ -71,7 +71,8 @@ func (o *ManagerOptions) fill() error {
 type Manager struct {
 	options ManagerOptions
 	budget  *Budget
-	workers chan *worker // as many as may encode at once
+	workers chan *worker  // as many as may encode at once
+	copies  chan struct{} // and flushes that are being copied
 	cancel  context.CancelFunc
 	done    chan struct{}
 	mu      struct {
@@ -96,7 +97,8 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 	if err := vfs.MakeDir(o.FS, o.Dir); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	m := &Manager{options: o, budget: newBudget(o.MemoryBytes), workers: make(chan *worker, o.Workers), done: make(chan struct{})}
+	m := &Manager{options: o, budget: newBudget(o.MemoryBytes), workers: make(chan *worker, o.Workers),
+		copies: make(chan struct{}, copiesMax), done: make(chan struct{})}
 	for range o.Workers {
 		m.workers <- &worker{}
 	}

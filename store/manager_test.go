@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ type group struct {
 	hang     chan struct{} // proposals wait for it, if not nil
 	log      []Entry
 	durable  [3]int // calls of Durable
+	points   [3][pointCount]atomic.Int32
 }
 
 func newGroup(tb testing.TB, o ManagerOptions) *group {
@@ -33,6 +35,7 @@ func newGroup(tb testing.TB, o ManagerOptions) *group {
 		o.FS, o.Dir = vfs.NewMem(), "d"
 		o.Propose = func(ctx context.Context, _ ID, entry []byte) ([]byte, error) { return g.propose(ctx, i, entry) }
 		o.IsLeader = func(ID) bool { return g.leads(i) }
+		o.Reached = func(p Point) { g.points[i][p].Add(1) }
 		o.Durable = func(ID) {
 			g.turn <- struct{}{}
 			g.durable[i]++
@@ -114,6 +117,7 @@ func (g *group) write(values ...int64) Result {
 // equal waits until all replicas have installed as much and compares them.
 func (g *group) equal(rowsets int) {
 	g.tb.Helper()
+	time.Sleep(time.Second) // of copies that were asked for too early
 	synctest.Wait()
 	first := g.tablets[0].Status()
 	g.turn <- struct{}{}

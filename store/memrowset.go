@@ -20,6 +20,7 @@ type memBatch struct {
 	rows  *batch.Batch
 	first uint32 // number of its row 0 in the MemRowSet
 	birth Timestamp
+	sum   uint32 // the entry's checksum
 }
 
 // memRowSet holds rows in memory: the batches of the log, untouched, in the order in which they were applied, and

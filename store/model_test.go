@@ -302,7 +302,7 @@ func (m *model) propose(r *modelReplica) {
 		default:
 			m.pending = slices.Delete(slices.Clone(m.pending), at, at+1)
 		}
-		m.append(installCommand{freeze: f.freeze, added: f.encoded.added}.entry(), stamp, h)
+		m.append(r.tablet.installOf(f).entry(), stamp, h)
 		return
 	}
 }
@@ -359,6 +359,7 @@ func (m *model) step(r *modelReplica) {
 		}
 		return nil, errors.New("no replica has it")
 	}
+	m.chooseEncoder(r)
 	if _, err := r.tablet.step(context.Background()); err != nil {
 		m.failf("step: %w", err)
 	}
@@ -369,6 +370,15 @@ func (m *model) step(r *modelReplica) {
 			m.failf("file %s differs between replicas", name)
 		}
 		m.files[name] = f.hash
+	}
+}
+
+// chooseEncoder settles whether the replica encodes what is frozen or waits to copy it. It cannot copy what nobody has installed.
+func (m *model) chooseEncoder(r *modelReplica) {
+	for _, f := range r.tablet.mu.frozen {
+		there := slices.ContainsFunc(m.replicas, func(o *modelReplica) bool { _, ok := o.tablet.installedFiles()[parquetName(f.freeze)]; return ok })
+		waits := slices.ContainsFunc(r.tablet.mu.waiting, func(w waitingInstall) bool { return w.freeze == f.freeze })
+		f.copyFailed = m.rng.IntN(3) == 0 || waits && !there
 	}
 }
 

@@ -12,6 +12,10 @@ const (
 	FilesSynced                    // both are safe under temporary names
 	InstallProposing               // the leader is about to propose the Install
 	InstallApplied                 // it is applied, and nothing on disk has changed
+	Copying                        // a replica that waited is about to copy the files
+	FlushFileCopied                // one of them is here, under a temporary name, and safe
+	Copied                         // both are
+	CopyFailed                     // they could not be had in time: they are about to be encoded here
 	Renaming                       // the files are about to get their names
 	Renamed                        // they have them
 	DirectorySynced                // and the names are safe
@@ -30,7 +34,7 @@ const (
 
 var pointNames = [pointCount]string{
 	"store.freeze-applied", "store.parquet-written", "store.keys-written", "store.files-synced", "store.install-proposing",
-	"store.install-applied", "store.renaming", "store.renamed", "store.directory-synced", "store.manifest-appending",
+	"store.install-applied", "store.copying", "store.flush-file-copied", "store.copied", "store.copy-failed", "store.renaming", "store.renamed", "store.directory-synced", "store.manifest-appending",
 	"store.manifest-appended", "store.manifest-synced", "store.swapped", "store.log-released", "store.garbage-found",
 	"store.file-fetched", "store.prepared", "store.restore-renamed", "store.restored",
 }

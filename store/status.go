@@ -19,6 +19,7 @@ type Status struct {
 	Hash      rowset.Hash // of the durable manifest: equal on replicas of equal durable index
 	Failed    error       // why it does not apply any more
 	Fault     error       // why work on its files failed last; it is tried again
+	Differs   error       // in what this replica differed from the leader at an Install since it was opened or restored
 	Damage    error       // a damaged file that is being copied from another replica
 	Deleted   int64       // rows of DiskRowSets that are dead
 	FilesSize int64       // bytes of DiskRowSets' files
@@ -33,7 +34,7 @@ func (t *Tablet) Status() Status {
 	out := Status{
 		ID: t.spec.ID, Table: t.spec.Table, MemBytes: s.mem.bytes.Load(), RowSets: len(s.disks), Height: height(s.disks), Frozen: len(s.frozen),
 		Applied: s.applied, Durable: s.durable.Index, Last: s.last, Horizon: s.horizon,
-		Hash: manifestHash(s.body), Failed: s.failed, Fault: s.fault, Damage: s.damage(),
+		Hash: manifestHash(s.body), Failed: s.failed, Fault: s.fault, Differs: s.differs, Damage: s.damage(),
 	}
 	alive := func(batches []memBatch, d *deaths) {
 		if n := len(batches); n > 0 {

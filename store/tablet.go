@@ -116,6 +116,7 @@ type state struct {
 	writes     int    // Writes among them
 	generation int    // counts Restores
 	failed     error
+	differs    error // that this replica is not what the leader was at an Install
 	fault      error // why the disk does not follow at the moment
 	flaws      []*flaw
 }
@@ -133,7 +134,13 @@ type frozenRowSet struct {
 	freeze   uint64   // index of the Freeze
 	manifest manifest // without rowsets
 	late     []death  // of rows that died after the Freeze, in order; under turn
-	encoded  *encoded // of the tablet's goroutine
+	encoded  *encoded // of the tablet's goroutine, as what follows
+
+	seen       time.Time // when this replica began to wait for the Install
+	copied     bool      // the files that the Install names are here, from another replica
+	copyFailed bool      // they could not be had in time
+	compared   bool      // sums were held against those of the Install
+	same       bool      // and this replica would make the files of the same rows
 }
 
 // diskRowSet is an installed DiskRowSet and when its rows died.

@@ -27,6 +27,7 @@ const (
 	events      = "events"
 	healthLimit = 2 * time.Minute
 	pollEvery   = 25 * time.Millisecond
+	reasonsMax  = 4 // why a cluster is not healthy: hundreds of tablets have the same
 )
 
 // cluster is all nodes: in this process, or each in one of its own.
@@ -298,7 +299,10 @@ func (c *cluster) awaitHealthy(ctx context.Context, partitions int) error {
 		for _, k := range s.Connectors {
 			readers += len(k.Partitions)
 		}
-		why = strings.Join(s.Reasons, "; ")
+		why = strings.Join(s.Reasons[:min(len(s.Reasons), reasonsMax)], "; ")
+		if more := len(s.Reasons) - reasonsMax; more > 0 {
+			why += fmt.Sprintf("; and %d more", more)
+		}
 		if readers < partitions {
 			why = strings.TrimPrefix(fmt.Sprintf("%s; %d of %d partitions have a reader", why, readers, partitions), "; ")
 		}

@@ -54,12 +54,12 @@ func measuring(c *cobra.Command, o *options, measure func(ctx context.Context, p
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		r, err := measure(c.Context(), newProgress(c.ErrOrStderr()))
 		switch {
-		case err != nil:
+		case r == nil:
 			return err
 		case o.json:
-			return writeJSON(c.OutOrStdout(), r.rounded())
+			return errors.Join(err, writeJSON(c.OutOrStdout(), r.rounded()))
 		}
-		return r.write(c.OutOrStdout())
+		return errors.Join(err, r.write(c.OutOrStdout()))
 	}
 	return c
 }

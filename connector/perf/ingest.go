@@ -18,23 +18,28 @@ type ingestion struct {
 	sampler *sampler
 }
 
-// ingestAll measures one after the other.
+// ingestAll measures one after the other. If one fails, the result has those before.
 func ingestAll(ctx context.Context, all []options, p *progress) (result, error) {
-	var reports []*report
-	for i, o := range all {
-		if p.name = ""; len(all) > 1 {
-			p.name = fmt.Sprintf("%d of %d: %d tablets, %s rows before: ", i+1, len(all), o.tablets, perSecond(float64(o.stored)))
-		}
-		r, err := ingest(ctx, o, p)
+	if len(all) == 1 {
+		r, err := ingest(ctx, all[0], p)
 		if err != nil {
 			return nil, err
 		}
-		reports = append(reports, r)
+		return r, nil
 	}
-	if len(all) == 1 {
-		return reports[0], nil
+	done := &seriesReport{}
+	for i, o := range all {
+		p.name = fmt.Sprintf("%d of %d: %d tablets, %s rows before: ", i+1, len(all), o.tablets, perSecond(float64(o.stored)))
+		r, err := ingest(ctx, o, p)
+		if err != nil && len(done.Series) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			return done, fmt.Errorf("perf: %d tablets, %s rows before: %w", o.tablets, perSecond(float64(o.stored)), err)
+		}
+		done.Series = append(done.Series, r)
 	}
-	return &seriesReport{Series: reports}, nil
+	return done, nil
 }
 
 // ingest measures everything that the options ask for.

@@ -33,7 +33,8 @@ func (p *progress) begin(what string, things int64, unit string) {
 	o := []progressbar.Option{progressbar.OptionSetWriter(p.out), progressbar.OptionSetDescription(p.name + what),
 		progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionClearOnFinish()}
 	if things == 0 {
-		things = -1
+		// A spinner that turns by itself is drawn by a goroutine that outlives the bar: another one's line would be its, too.
+		things, o = -1, append(o, progressbar.OptionSetSpinnerChangeInterval(0))
 	} else {
 		o = append(o, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit))
 	}

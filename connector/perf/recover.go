@@ -17,9 +17,10 @@ func recovery(ctx context.Context, o options, p *progress) (result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("perf: which program is this: %w", err)
 	}
-	r := &recoverReport{Replicas: o.replicas, Tablets: o.tablets, Durability: "fsync", Machine: thisMachine(existing(o.dir))}
+	r := &recoverReport{Replicas: o.replicas, Tablets: o.tablets, Durability: "fsync"}
 	if o.kills > 0 {
 		err := measure(ctx, o, p, program, func(m *run, ctx context.Context) (err error) {
+			r.Machine = thisMachine(m.dir)
 			r.Resume, err = m.killUnderLoad(ctx)
 			return err
 		})
@@ -29,6 +30,9 @@ func recovery(ctx context.Context, o options, p *progress) (result, error) {
 	}
 	if o.unflushed > 0 {
 		err := measure(ctx, o, p, program, func(m *run, ctx context.Context) (err error) {
+			if r.Resume == nil {
+				r.Machine = thisMachine(m.dir)
+			}
 			r.Restart, err = m.killAll(ctx)
 			return err
 		})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -80,14 +79,6 @@ type restarted struct {
 func newReport(o options, dir string) *report {
 	return &report{Events: o.events, Stored: o.stored, Replicas: o.replicas, Tablets: o.tablets, Partitions: o.partitions, Session: o.session,
 		Memory: o.memory, Durability: "fsync", Machine: thisMachine(dir)}
-}
-
-// existing is the folder whose file system counts before anything is made.
-func existing(dir string) string {
-	if dir == "" {
-		return os.TempDir()
-	}
-	return dir
 }
 
 func writeJSON(w io.Writer, v any) error {

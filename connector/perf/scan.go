@@ -37,9 +37,9 @@ type scanning struct {
 }
 
 func scan(ctx context.Context, o options, p *progress) (result, error) {
-	s := &scanning{report: &scanReport{Replicas: o.replicas, Tablets: o.tablets, Reads: map[string]*readReport{}, Machine: thisMachine(existing(o.dir))}}
+	s := &scanning{report: &scanReport{Replicas: o.replicas, Tablets: o.tablets, Reads: map[string]*readReport{}}}
 	err := measure(ctx, o, p, "", func(m *run, ctx context.Context) (err error) {
-		s.run = m
+		s.run, s.report.Machine = m, thisMachine(m.dir)
 		if err := m.fill(ctx, "storing rows", o.events); err != nil {
 			return err
 		}
@@ -59,8 +59,11 @@ func scan(ctx context.Context, o options, p *progress) (result, error) {
 		}
 		return s.points(ctx)
 	})
+	if err != nil {
+		return nil, err
+	}
 	s.report.Machine.LoadEnd = loadAverage()
-	return s.report, err
+	return s.report, nil
 }
 
 // read repeats a read for the time that is asked for.

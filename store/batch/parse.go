@@ -11,6 +11,7 @@ import (
 // Parsed is a Write or Rows entry viewed in place: every slice aliases the entry's bytes.
 type Parsed struct {
 	Header   Header
+	Sum      uint32 // CRC32C of the entry's body
 	Batch    Batch
 	Segments []offsets.Segment
 	Noted    bool     // rows have no origin, and segments only say how far sources have come
@@ -41,7 +42,7 @@ func ParseWrite(entry []byte) (*Parsed, error) {
 	if h.Kind != KindWrite && h.Kind != KindRows {
 		return nil, fmt.Errorf("batch: entry is a %s, want a write or rows", h.Kind)
 	}
-	p := &Parsed{Header: h}
+	p := &Parsed{Header: h, Sum: binary.LittleEndian.Uint32(entry[28:])}
 	c := &cursor{b: body}
 	if err := c.parse(p); err != nil {
 		return nil, fmt.Errorf("batch: %s entry at %d: %w: %w", h.Kind, HeaderSize+c.at, err, ErrCorrupt)

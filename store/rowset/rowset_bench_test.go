@@ -92,10 +92,7 @@ func BenchmarkColumn(b *testing.B) {
 			one.Key = []int{0}
 		}
 		b.Run(s.Columns[i].Name, func(b *testing.B) {
-			w, err := newParquetWriter(Fastest)
-			if err == nil {
-				err = w.setSchema(one, nil)
-			}
+			w, err := newParquetWriter(one, Options{})
 			if err != nil {
 				b.Fatal(err)
 			}
