@@ -22,9 +22,9 @@ var (
 )
 
 const (
-	seedsInside  = 4               // so few are not worth a process
-	seedsChunk   = 20              // of one process: what it holds at its end is given back
-	seedPatience = 2 * time.Minute // without a line from a process; a seed takes a second
+	seedsInside  = 4                // so few are not worth a process
+	seedsChunk   = 20               // of one process: what it holds at its end is given back
+	seedPatience = 10 * time.Minute // without a line from a process; a seed takes a second of CPU, and others may want the processors, too
 )
 
 // runner spreads seeds over processes. One processor each costs less than sharing all of them among the goroutines of a
