@@ -47,6 +47,11 @@ type added struct {
 func (a added) names() [2]string { return [2]string{parquetName(a.id), keysName(a.id)} }
 func (a added) files() [2]file   { return [2]file{a.parquet, a.keys} }
 
+// String says all that replicas must agree on, of hashes the beginning.
+func (a added) String() string {
+	return fmt.Sprintf("%d rows %d parquet %d %.8s keys %d %.8s", a.id, a.rows, a.parquet.size, a.parquet.hash, a.keys.size, a.keys.hash)
+}
+
 func baseName(id uint64) string    { return fmt.Sprintf("%016d", id) }
 func parquetName(id uint64) string { return baseName(id) + rowset.ParquetSuffix }
 func keysName(id uint64) string    { return baseName(id) + rowset.KeysSuffix }
@@ -292,9 +297,9 @@ func DumpEntry(entry []byte) string {
 		if err != nil {
 			return err.Error()
 		}
-		head += fmt.Sprintf(" of freeze %d removed %v", c.freeze, c.removed)
+		head += fmt.Sprintf(" of freeze %d entries %016x deaths %016x before %016x removed %v", c.freeze, c.sums.entries, c.sums.deaths, c.sums.before, c.removed)
 		for _, a := range c.added {
-			head += fmt.Sprintf(" added %d rows %d parquet %d %.8s keys %d %.8s", a.id, a.rows, a.parquet.size, a.parquet.hash, a.keys.size, a.keys.hash)
+			head += " added " + a.String()
 		}
 	case batch.KindAdvance:
 		to, err := parseAdvance(body)

@@ -194,6 +194,9 @@ func TestOtherBytes(t *testing.T) {
 	if a.Status().Hash != b.Status().Hash {
 		t.Error("manifests differ")
 	}
+	if err := b.Status().Differs; err == nil || !strings.Contains(err.Error(), "flush 3: files differ from the leader's: got [3 rows 2 parquet ") || a.Status().Differs != nil {
+		t.Errorf("noticed %v", err)
+	}
 }
 
 func TestCheck(t *testing.T) {
