@@ -45,6 +45,7 @@ type cluster struct {
 	broken broken
 	entry  int // most rows of an entry; 0: the default
 	traps  traps
+	eyes   *witness
 
 	flush   FlushOptions
 	segment int64
@@ -105,7 +106,7 @@ func newCluster(t *testing.T, nodes, replicas int, seed uint64) *cluster {
 func newClusterOf(t *testing.T, nodes, replicas int, seed uint64, config string, kafka ...kfake.Opt) *cluster {
 	c := &cluster{t: t, net: simnet.New(seed), disks: map[string]*disk{}, nodes: map[string]*Node{}, given: map[string]*configs.Config{},
 		rng: rand.New(rand.NewPCG(seed, 1)), wires: map[string]*wire{}, clocks: map[string]*clock{}, seed: seed,
-		flush: FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second}}
+		eyes: newWitness(), flush: FlushOptions{Bytes: 64 << 10, Age: 10 * time.Second}}
 	broker, err := kfake.NewCluster(append(kafka, kfake.ListenFn(c.kafka.Listen))...)
 	if err != nil {
 		t.Fatal(err)
@@ -154,9 +155,10 @@ func (c *cluster) dial(id string) func(context.Context, string) (net.Conn, error
 	}
 }
 
-func testLogger(node string) *slog.Logger {
+// logger is a node's: of errors alone, which the witness reads, or for whoever looks for a cause.
+func (c *cluster) logger() *slog.Logger {
 	if os.Getenv("NYALA_TEST_LOG") == "" {
-		return slog.New(slog.DiscardHandler)
+		return slog.New(slog.NewTextHandler(c.eyes, &slog.HandlerOptions{Level: slog.LevelError}))
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
@@ -171,7 +173,7 @@ func (c *cluster) start(id string) {
 func (c *cluster) tryStart(id string) error {
 	c.starts++
 	n, err := Start(Options{
-		Config: cmp.Or(c.given[id], c.config), Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: testLogger(id),
+		Config: cmp.Or(c.given[id], c.config), Node: id, FS: c.files(id), Dial: c.dial(id), Entropy: c.entropy(), Now: c.clocks[id].now, Logger: c.logger(),
 		Listen: func(addr string) (net.Listener, error) { return c.net.Host(addr).Listen(), nil },
 		Flush:  c.flush, Segment: c.segment, Timings: c.timings,
 		broken: c.broken.node, breakRoom: c.broken.breakRoom, reached: c.reachedOn(id), rows: c.entry, replays: c.replays,

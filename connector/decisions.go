@@ -128,7 +128,7 @@ func (n *Node) changeSettings(ctx context.Context, view *catalog.Snapshot, c *ca
 		p = &progress{c.Change.Version, map[catalog.TabletID][]catalog.Position{}}
 		n.changes[c.Name] = p
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
 	ids := view.Decides(c)
 	held := make([][]catalog.Position, len(ids))

@@ -58,7 +58,7 @@ func (n *Node) initCluster(ctx context.Context, view *catalog.Snapshot) {
 
 // run proposes a command whose refusal only means to try again in the next round.
 func (n *Node) run(ctx context.Context, c catalog.Command) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
 	what := "command " + c.Kind().String()
 	_, err := n.propose(ctx, c)
@@ -118,7 +118,7 @@ func (n *Node) followers(ctx context.Context, view *catalog.Snapshot) {
 
 // change carries out one change of a group's membership; what fails is tried again in the next round.
 func (n *Node) change(ctx context.Context, id catalog.TabletID, do func(context.Context, raftlog.Member) error, m raftlog.Member) bool {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
 	err := do(ctx, m)
 	if err != nil {

@@ -74,6 +74,7 @@ func (c *cluster) disarm() {
 func (c *cluster) reachedOn(id string) func(point string) {
 	d, w := c.disks[id], c.wires[id]
 	return func(point string) {
+		c.eyes.reached(id, point)
 		c.traps.Lock()
 		if c.traps.moments != nil {
 			c.traps.moments.observe(id, point)
@@ -104,8 +105,9 @@ func (c *cluster) reachedOn(id string) func(point string) {
 	}
 }
 
-// watch has the moments of a node's tablets observed, if anybody looks back.
+// watch has a node looked at, and the moments of its tablets observed, if anybody looks back.
 func (c *cluster) watch(id string, n *Node) {
+	c.eyes.follow(id, n)
 	c.traps.Lock()
 	defer c.traps.Unlock()
 	if m := c.traps.moments; m != nil {

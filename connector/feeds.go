@@ -175,7 +175,7 @@ func (n *Node) createCheckpoints(ctx context.Context, sources []offsets.Source, 
 	for i, s := range sources {
 		c.Checkpoints = append(c.Checkpoints, catalog.Checkpoint{Source: s, Next: starts[i]})
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
 	if n.options.broken == startUnwritten {
 		return n.startsUnwritten(c), nil
@@ -198,7 +198,7 @@ func (n *Node) raiseCheckpoints(ctx context.Context, next map[offsets.Source]int
 		}
 		c.Checkpoints = append(c.Checkpoints, catalog.Checkpoint{Source: s, Next: at})
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
 	_, err := n.propose(ctx, c)
 	return err

@@ -20,7 +20,17 @@ const (
 	methodManifest = 3 // asks for the durable manifest of a group
 )
 
-const callLimit = 3 * time.Second
+const (
+	callLimit  = 3 * time.Second  // of a call that writes nothing, and of one that does while disks are fast
+	callWrites = 8                // what goes through a log writes here, on its leader and on a voter, and each may wait for another's write
+	callMost   = 30 * time.Second // no call waits longer: it is made again
+)
+
+// logLimit is how long to wait for what goes through a log. A call that is given up sooner than disks can write is made again behind
+// itself, and nothing moves any more; a longer wait than that only keeps the caller from asking another leader.
+func (n *Node) logLimit() time.Duration {
+	return min(callLimit+callWrites*n.raft.SlowestWrite(), callMost)
+}
 
 // hello is a node's answer to methodHello.
 type hello struct {
@@ -174,7 +184,7 @@ func (n *Node) register(ctx context.Context) error {
 // registerWith proposes the registration here if this node is in the system group, and otherwise asks a
 // node that is.
 func (n *Node) registerWith(ctx context.Context, c catalog.RegisterNode) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
 	if _, known := n.system().Leader(); known {
 		_, err := n.propose(ctx, c)

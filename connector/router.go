@@ -60,7 +60,7 @@ func layoutOf(t *catalog.Table) *ingest.Layout {
 
 // EnsureRange implements ingest.Router.
 func (r *router) EnsureRange(ctx context.Context, table string, value int64) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, r.n.logLimit())
 	defer cancel()
 	result, err := r.n.propose(ctx, catalog.EnsureRange{Table: table, Value: value})
 	var refused *catalog.RefusedError

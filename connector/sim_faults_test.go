@@ -92,6 +92,9 @@ var faults = []fault{
 	{"crash at a point", 6, (*simulation).crashAtPoint},
 	{"flush twice", 2, (*simulation).flushTwice},
 	{"foreign commit", 1, (*simulation).commitForeign},
+	{"slow files", 2, (*simulation).slowFlush},
+	{"crash while installing", 3, (*simulation).crashInstalling},
+	{"late owner", 2, (*simulation).lateOwner},
 }
 
 func (s *simulation) crash(id string) {
@@ -111,6 +114,9 @@ func (s *simulation) wipe(id string) {
 		return
 	}
 	s.wiped = true
+	if s.rng.IntN(2) == 0 {
+		s.slowFlush(id) // members change between a Freeze and its manifest
+	}
 	s.note("wipe %s", id)
 	s.kill(id, 0)
 	s.disks[id] = newDisk(vfs.NewMem())

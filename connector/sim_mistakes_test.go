@@ -36,10 +36,7 @@ func brokenBy(n int) broken {
 
 // mistakes are rules of the design that the simulation must see broken, each within its number of seeds from the
 // first one on. Some rules matter only when another one is broken, too: the refusal of holes when a sender leaves some.
-// Those come as pairs. Not here, for the world that is simulated cannot tell, and found by models: a manifest with later deaths
-// (matters only where rows are inserted and deleted in one table), reads below the horizon (no run is as long as a history), and
-// dead letters that drop by ledger (a record must become one late, when its range was dropped), several entries in flight
-// and entries cut again with another end (harmless as long as holes are refused).
+// Those come as pairs. Not here, for the world that is simulated cannot tell: see docs/testing.md.
 var mistakes = []struct {
 	name   string
 	broken broken
@@ -48,6 +45,9 @@ var mistakes = []struct {
 }{
 	{"rows are acknowledged before they are applied", broken{node: ackEarly}, 20, false},
 	{"an entry of unknown fate counts as applied", broken{node: ackUnknown}, 30, false},
+	{"an acknowledgement of another cut is taken", broken{ingest: 5}, 20, false},
+	{"several entries are in flight and holes are taken", broken{ingest: 4, store: 2}, 40, false},
+	{"several entries are in flight and letters drop by ledger", broken{ingest: 4, store: 24}, 60, false},
 	{"an entry of unknown fate is given up", broken{node: gaveUp}, 20, false},
 	{"the checkpoint is what was read", broken{node: checkpointSent}, 40, false},
 	{"the watermark is the highest decision", broken{ingest: 3}, 40, false},
@@ -74,8 +74,10 @@ var mistakes = []struct {
 	{"a file leaves out rows by late deaths", broken{store: 5}, 30, false},
 	{"a manifest has the deaths of the new file only", broken{store: 7}, 30, false},
 	{"a manifest has a later ledger", broken{store: 8}, 40, false},
+	{"a manifest has later deaths", broken{store: 6}, 20, false},
 	{"a manifest has later members", broken{store: 9}, 300, true},
 	{"a manifest has a later timestamp", broken{store: 10}, 60, false},
+	{"reads below the horizon are answered", broken{store: 14}, 40, false},
 	{"flushes are installed in any order", broken{store: 11}, 300, true},
 	{"settings change without a fence", broken{node: fenceLeftOut}, 30, false},
 	{"where settings begin is read before the fence", broken{node: readBeforeFence}, 60, false},

@@ -21,6 +21,7 @@ type topic struct {
 	ranged     bool  // the table has a range column; rows are of several days
 	far        bool  // some rows are of a year long past
 	compacted  bool  // the log loses records that others supersede
+	releases   bool  // all records are deletes
 	partitions int32 // now
 	begun      int32 // at the start: what decides a key's partition
 
@@ -41,6 +42,8 @@ type stream struct {
 	skip      bool   // offsets that are lost before they are read become rows of nyala.gaps
 	latest    bool   // what was there before the connector is not read
 	regex     bool   // the connector finds its topic by a pattern
+	short     bool   // the table has the shortest history there is
+	rival     *topic // the same keys come by another topic, into the same table: what is there is a question of who was first
 }
 
 type place struct {
@@ -81,14 +84,20 @@ func newStreams(rng *rand.Rand) []*stream {
 	latest.latest = true
 	accounts := of(&topic{name: "accounts", repeat: true, begun: 2}, "upsert")
 	accounts.regex = rng.IntN(2) == 0
-	others := []*stream{
-		twin, guests, visits, lossy, latest, accounts,
-		of(&topic{name: "state", repeat: true, deletes: true, begun: 2}, "changes"),
-		of(&topic{name: "measures", repeat: true, ranged: true, far: rng.IntN(2) == 0, begun: 2}, "insert"),
-		of(&topic{name: "profiles", repeat: true, compacted: true, begun: 2}, "upsert"),
+	state := of(&topic{name: "state", repeat: true, deletes: true, begun: 2}, "changes")
+	claims := of(&topic{name: "claims", repeat: true, begun: 2}, "insert") // inserts and deletes in one table
+	releases := of(&topic{name: "releases", repeat: true, deletes: true, releases: true, begun: 2}, "changes")
+	releases.table, releases.rival, claims.rival = claims.table, claims.topic, releases.topic
+	for _, st := range []*stream{accounts, state, claims} {
+		st.short = rng.IntN(3) == 0
+	}
+	others := [][]*stream{
+		{twin}, {guests}, {visits}, {lossy}, {latest}, {accounts}, {state}, {claims, releases},
+		{of(&topic{name: "measures", repeat: true, ranged: true, far: rng.IntN(2) == 0, begun: 2}, "insert")},
+		{of(&topic{name: "profiles", repeat: true, compacted: true, begun: 2}, "upsert")},
 	}
 	rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-	return append([]*stream{events}, others[:min(2, rng.IntN(4))]...)
+	return append([]*stream{events}, slices.Concat(others[:min(2, rng.IntN(4))]...)...)
 }
 
 // topicsOf lists each topic once.
@@ -138,6 +147,9 @@ func (s *stream) tableConfig() string {
       - {name: kafka_offset, type: int64}
     hash: {columns: [id], buckets: %d}
 `, s.table, 3-s.begun/2)
+	if s.short {
+		text += "    history: 1s\n"
+	}
 	if s.ranged {
 		return text + "    primary_key: [at, id]\n    range: {column: at, every: 1d, ahead: 1}\n"
 	}
@@ -197,7 +209,7 @@ func (t *topic) make(rng *rand.Rand) (r *kgo.Record, key int64, deletes, bad boo
 			r.Key = fmt.Append(nil, "bad ", t.next) // nothing supersedes it
 		}
 		return r, key, false, true
-	case n < 30 && t.deletes:
+	case n < 30 && t.deletes || t.releases:
 		r.Key = fmt.Append(nil, key)
 		return r, key, true, false
 	case n >= 90:

@@ -139,7 +139,7 @@ func TestAllDisksSlow(t *testing.T) {
 // TestAllDisksSlowFromTheStart loses the power of all nodes and starts them again on disks whose every sync takes longer than an
 // election's first patience: they elect leaders all the same, and rows come in.
 func TestAllDisksSlowFromTheStart(t *testing.T) {
-	for _, delay := range []time.Duration{500 * time.Millisecond, 900 * time.Millisecond} {
+	for _, delay := range []time.Duration{500 * time.Millisecond, 900 * time.Millisecond, 1500 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			c := newCluster(t, 3, 3, 1)
 			c.startAll()

@@ -151,6 +151,10 @@ func (q *tabletQueue) run() {
 		if pieces == nil {
 			return
 		}
+		if q.sender.options.broken == inFlight {
+			q.deliverAhead(pieces)
+			continue
+		}
 		q.deliver(pieces)
 	}
 }
@@ -191,7 +195,7 @@ func (q *tabletQueue) deliver(pieces []piece) {
 		distant := far(pieces)
 		entry, owners := q.sender.build(pieces, distant)
 		q.sender.options.reached(EntryBuilt)
-		answer, err := q.write(entry)
+		answer, err := q.write(pieces, entry)
 		switch {
 		case errors.Is(err, ErrTabletGone):
 			q.sender.options.Logger.Warn("tablet gone", "tablet", q.tablet, "segments", len(owners))
@@ -257,12 +261,12 @@ func (q *tabletQueue) restartOwners(pieces []piece, only *owner, why string) boo
 // triesQuiet is how often an entry may fail before that is worth a line: a leader that moves costs a few tries.
 const triesQuiet = 4
 
-// write sends the entry until it is answered. The error is ErrTabletGone, or that of a sender that was closed.
-func (q *tabletQueue) write(entry []byte) (answer Answer, err error) {
+// write sends the entry of pieces until it is answered. The error is ErrTabletGone, or that of a sender that was closed.
+func (q *tabletQueue) write(pieces []piece, entry []byte) (answer Answer, err error) {
 	tries := 0
 	err = retry(q.sender.ctx, func() error {
 		if tries++; tries > 1 { // the log may hold the bytes of the first attempt, and a leader stamps an entry in place
-			entry = slices.Clone(entry)
+			entry = q.sender.options.broken.recut(q, pieces, slices.Clone(entry))
 		}
 		q.sender.options.reached(Proposing)
 		var err error

@@ -49,10 +49,25 @@ func (l *Log) electionTimeout() time.Duration {
 	l.slowness.Lock()
 	defer l.slowness.Unlock()
 	t := l.o.Timings.Heartbeat
-	if w := l.slowness.worst; w > t/(2*electWrites) && time.Since(l.slowness.worse) <= electMemory {
+	if w := l.slowness.ofLate(); w > t/(2*electWrites) {
 		t = min(t+electWrites*w, electMost)
 	}
 	return t
+}
+
+// ofLate is the slowest write of late.
+func (s *slowness) ofLate() time.Duration {
+	if time.Since(s.worse) > electMemory {
+		return 0
+	}
+	return s.worst
+}
+
+// SlowestWrite is how long the slowest write of late took, here or where a voter wrote: what goes through a log takes a few of them.
+func (l *Log) SlowestWrite() time.Duration {
+	l.slowness.Lock()
+	defer l.slowness.Unlock()
+	return l.slowness.ofLate()
 }
 
 // voted is told how long a voter took to answer, which is three writes.

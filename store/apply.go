@@ -263,7 +263,7 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 		r = t.checkSegments(p, r)
 	}
 	written := false
-	if r.Outcome == Applied {
+	if r.Outcome == Applied && !t.broken.drops(p, s.ledger) {
 		if r, err = t.write(p, r); err != nil {
 			return t.fail(r, err)
 		}

@@ -87,7 +87,7 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	forced := t.force.Swap(false) && s.writes > 0
-	if len(s.frozen) > 0 || !forced && !(t.leads() && t.full(&s, now.Sub(t.age.since))) {
+	if t.broken.wait(s.frozen) || !forced && !(t.leads() && t.full(&s, now.Sub(t.age.since))) {
 		return false, nil
 	}
 	return false, t.proposeOwn(ctx, t.freezeEntry(&s))

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"nyala/offsets"
+	"nyala/store/batch"
 )
 
 // mistake breaks one rule of the engine. Tests set it to prove that the model test, or the simulation of whole clusters,
@@ -24,7 +25,7 @@ const (
 	ledgerNow                // a manifest has the ledger of when it is written
 	membersNow               // a manifest has the membership of when it is written
 	timestampNow             // a manifest has the last timestamp of when it is written
-	anyOrder                 // flushes install in any order
+	anyOrder                 // flushes install in any order, and several are under way
 	manifestUnsynced         // a manifest is not synced before it counts
 	filesUnsynced            // files are not synced before a manifest names them
 	horizonFree              // reads below the horizon are answered
@@ -37,6 +38,7 @@ const (
 	schemaNow                // a manifest has the schema of when it is written
 	schemaLost               // a manifest forgets the columns that were appended
 	schemaStrict             // rows of an older schema are refused
+	lettersSeen              // dead letters are dropped by the ledger, not by their key
 )
 
 // floor is the offset below which the rows of a segment were seen, where the ledger is at next.
@@ -52,6 +54,11 @@ func (m mistake) floor(g offsets.Segment, next int64) int64 {
 		return max(next, g.Next)
 	}
 	return next
+}
+
+// drops tells whether all of an entry is dropped: letters that the ledger is past.
+func (m mistake) drops(p *batch.Parsed, l *offsets.Ledger) bool {
+	return m == lettersSeen && p.Noted && !slices.ContainsFunc(p.Segments, func(g offsets.Segment) bool { return g.Next > l.Next(g.Source) })
 }
 
 // advance makes the ledger what it is after a segment.
@@ -86,6 +93,12 @@ func (t *Tablet) cutBefore(f *frozenRowSet) {
 	if t.manager.options.Durable != nil {
 		t.manager.options.Durable(t.spec.ID)
 	}
+}
+
+// wait tells whether the next Freeze waits for the last one's Install. With one flush at a time there is one order only, so several
+// are under way where that does not matter.
+func (m mistake) wait(frozen []*frozenRowSet) bool {
+	return len(frozen) > 0 && m != anyOrder || len(frozen) > 2
 }
 
 // inOrder lists frozen MemRowSets in the order in which they are to be installed.
