@@ -16,8 +16,12 @@ type entryBuilder struct {
 	all    []rowOrigin // in order of arrival
 	owners []*owner    // per segment
 	write  batch.Write
+	buffer []byte  // where an entry is made
 	broken mistake // only set by tests
 }
+
+// bufferMax is how large a buffer a builder keeps, and uses: some more than an entry has, unless it has large records.
+const bufferMax = 1 << 20
 
 // rowOrigin is where a row of the entry to be comes from.
 type rowOrigin struct {
@@ -68,7 +72,22 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 		}
 	}
 	b.sort(op, mixed)
-	return batch.AppendWrite(make([]byte, 0, w.Size()), w), w.Segments
+	return b.encode(pieces), w.Segments
+}
+
+// encode makes an entry in the builder's buffer and returns a copy of the right size. Gathering straight into memory of that size
+// takes longer than gathering into a buffer that was used before and copying all at once: the size takes a pass over the rows of its own,
+// fresh memory is cleared first, and then its pages are touched in the middle of the gathering.
+func (b *entryBuilder) encode(pieces []piece) []byte {
+	bytes := 0
+	for i := range pieces {
+		bytes += pieces[i].bytes
+	}
+	if bytes > bufferMax/2 && b.write.Size() > bufferMax {
+		return batch.AppendWrite(make([]byte, 0, b.write.Size()), &b.write)
+	}
+	b.buffer = batch.AppendWrite(b.buffer[:0], &b.write)
+	return append([]byte(nil), b.buffer...)
 }
 
 // forget lets go of the chunks and owners of the last entry.
@@ -76,6 +95,9 @@ func (b *entryBuilder) forget() {
 	clear(b.write.Batches)
 	clear(b.owners)
 	clear(b.write.Segments)
+	if cap(b.buffer) > bufferMax {
+		b.buffer = nil
+	}
 }
 
 func first(rows []uint32) uint32 {

@@ -1,9 +1,7 @@
 package batch
 
 import (
-	"bytes"
 	"encoding/binary"
-	"math/bits"
 	"slices"
 
 	"nyala/store/schema"
@@ -115,124 +113,6 @@ func (k *Keys) appendFixed(from, to int) {
 			}
 		}
 		at += k.types[i].Width()
-	}
-}
-
-type prefixed struct {
-	prefix uint64
-	row    uint32
-}
-
-// Sorter sorts keys and keeps its scratch memory between calls.
-type Sorter struct{ a, b []prefixed }
-
-// Sort returns the positions of k's keys in ascending order, equal keys in their order of arrival.
-// The bits in which the keys differ, most significant first, are squeezed into 64 and radix-sorted;
-// ties are settled by whole keys. The result is valid until the next call.
-func (s *Sorter) Sort(k *Keys, out []uint32) []uint32 {
-	n := k.Len()
-	s.a, s.b = slices.Grow(s.a[:0], n)[:n], slices.Grow(s.b[:0], n)[:n]
-	total := squeeze(k, s.a)
-	radix(&s.a, &s.b, total)
-	out = slices.Grow(out[:0], n)[:n]
-	for i := range s.a {
-		out[i] = s.a[i].row
-	}
-	for i := 0; i < n; {
-		j := i + 1
-		for j < n && s.a[j].prefix == s.a[i].prefix {
-			j++
-		}
-		if j-i > 1 {
-			slices.SortStableFunc(out[i:j], func(x, y uint32) int { return bytes.Compare(k.At(int(x)), k.At(int(y))) })
-		}
-		i = j
-	}
-	return out
-}
-
-// word is bytes [at, at+8) of key as a big-endian number, zeros behind the end.
-func word(key []byte, at int) uint64 {
-	if at+8 <= len(key) {
-		return binary.BigEndian.Uint64(key[at:])
-	}
-	var w [8]byte
-	if at < len(key) {
-		copy(w[:], key[at:])
-	}
-	return binary.BigEndian.Uint64(w[:])
-}
-
-// squeezeWords is how many leading words of a key take part in the prefix.
-const squeezeWords = 4
-
-// squeeze fills out with each key's prefix and returns the number of its bits. A prefix takes, word by
-// word, the bits from the highest in which any two keys differ; so prefixes order as the keys do up to ties.
-func squeeze(k *Keys, out []prefixed) int {
-	var and, or [squeezeWords]uint64
-	for w := range and {
-		and[w] = ^uint64(0)
-	}
-	for i := range out {
-		key := k.At(i)
-		for w := range and {
-			v := word(key, w*8)
-			and[w] &= v
-			or[w] |= v
-		}
-	}
-	var differ, use [squeezeWords]int
-	left, total := 64, 0
-	for w := range differ {
-		differ[w] = bits.Len64(and[w] ^ or[w])
-		use[w] = min(differ[w], left)
-		left -= use[w]
-		total += use[w]
-		if use[w] < differ[w] {
-			break // a cut word must be the last, or lower words would decide too early
-		}
-	}
-	for i := range out {
-		key := k.At(i)
-		var p uint64
-		for w := range use {
-			if use[w] == 0 {
-				continue
-			}
-			v := word(key, w*8)
-			if differ[w] < 64 {
-				v &= 1<<differ[w] - 1
-			}
-			v >>= differ[w] - use[w]
-			if use[w] == 64 {
-				p = v
-			} else {
-				p = p<<use[w] | v
-			}
-		}
-		out[i] = prefixed{p, uint32(i)}
-	}
-	return total
-}
-
-const radixBits = 11
-
-func radix(a, b *[]prefixed, total int) {
-	for shift := 0; shift < total; shift += radixBits {
-		var count [1 << radixBits]int
-		for i := range *a {
-			count[(*a)[i].prefix>>shift&(1<<radixBits-1)]++
-		}
-		sum := 0
-		for i := range count {
-			count[i], sum = sum, sum+count[i]
-		}
-		for _, p := range *a {
-			d := p.prefix >> shift & (1<<radixBits - 1)
-			(*b)[count[d]] = p
-			count[d]++
-		}
-		*a, *b = *b, *a
 	}
 }
 
