@@ -69,7 +69,7 @@ func fetchFrom(ctx context.Context, f vfs.File, fetch Fetcher, name string, off,
 		return 0, err
 	}
 	defer in.Close()
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, min(256<<10, size-off+1)) // a byte more shows that too much comes
 	for {
 		k, err := in.Read(buf)
 		if off+n+int64(k) > size {

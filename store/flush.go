@@ -33,15 +33,18 @@ type worker struct {
 }
 
 func (w *worker) writerFor(s *schema.Schema, written func(suffix string)) (*rowset.Writer, error) {
-	if w.schema == s {
-		return w.writer, nil
+	var err error
+	switch {
+	case w.writer == nil:
+		w.writer, err = rowset.NewWriter(s, rowset.Options{Written: written})
+	case w.schema != s: // of another tablet, most often: the encoders are dear
+		err = w.writer.SetSchema(s)
 	}
-	writer, err := rowset.NewWriter(s, rowset.Options{Written: written})
+	w.schema = s
 	if err != nil {
-		return nil, err
+		w.writer = nil
 	}
-	w.schema, w.writer = s, writer
-	return writer, nil
+	return w.writer, err
 }
 
 // fileWritten is told of the files of a flush.

@@ -104,26 +104,34 @@ const (
 	formatVersion  = "1"
 )
 
-func newParquetWriter(s *schema.Schema, o Options) (*parquetWriter, error) {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("rowset: schema: %w", err)
-	}
-	w := &parquetWriter{schema: s, plans: planColumns(s), level: o.Level, out: newOutput()}
-	w.footer = append([]Pair{{"nyala.format", formatVersion}, {"nyala.schema", string(text)}}, o.Footer...)
+// newParquetWriter makes one that needs a schema.
+func newParquetWriter(level Level) (*parquetWriter, error) {
+	w := &parquetWriter{level: level, out: newOutput()}
 	w.encoder = thrift.NewEncoder(new(thrift.CompactProtocol).NewWriter(&w.header))
+	speed := zstd.SpeedFastest
+	if level == Default {
+		speed = zstd.SpeedDefault
+	}
 	for i := range w.zstd {
-		level := zstd.SpeedFastest
-		if o.Level == Default {
-			level = zstd.SpeedDefault
-		}
-		w.zstd[i], err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+		var err error
+		w.zstd[i], err = zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
 			zstd.WithZeroFrames(true), zstd.WithAllLitEntropyCompression(i == 1))
 		if err != nil {
 			return nil, fmt.Errorf("rowset: zstd: %w", err)
 		}
 	}
 	return w, nil
+}
+
+// setSchema is for the files that begin after it.
+func (w *parquetWriter) setSchema(s *schema.Schema, footer []Pair) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("rowset: schema: %w", err)
+	}
+	w.schema, w.plans = s, planColumns(s)
+	w.footer = append([]Pair{{"nyala.format", formatVersion}, {"nyala.schema", string(text)}}, footer...)
+	return nil
 }
 
 func (w *parquetWriter) begin(f vfs.File, withSHA bool) {

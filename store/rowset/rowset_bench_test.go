@@ -92,7 +92,10 @@ func BenchmarkColumn(b *testing.B) {
 			one.Key = []int{0}
 		}
 		b.Run(s.Columns[i].Name, func(b *testing.B) {
-			w, err := newParquetWriter(one, Options{})
+			w, err := newParquetWriter(Fastest)
+			if err == nil {
+				err = w.setSchema(one, nil)
+			}
 			if err != nil {
 				b.Fatal(err)
 			}

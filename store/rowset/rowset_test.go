@@ -252,12 +252,14 @@ func modelCell(c *batch.Column, i int) string {
 	return fmt.Sprintf("%x", v.Bytes)
 }
 
-// TestSameBytes checks that files depend on rows only: not on batches, not on what a Writer wrote before.
+// TestSameBytes checks that files depend on rows only: not on batches, not on what a Writer wrote before, of the same or another schema.
 func TestSameBytes(t *testing.T) {
 	s := everyType()
 	rows := modelRows(t, seeded(3), s, 12_000)
 	fsys := vfs.NewMem()
 	want := write(t, fsys, "a", s, rows, Options{GroupRows: 5000})
+	events := eventRows(t, 9000, 1000)
+	other := write(t, fsys, "c", eventSchema(), events, Options{GroupRows: 5000})
 	w, err := NewWriter(s, Options{GroupRows: 5000})
 	if err != nil {
 		t.Fatal(err)
@@ -274,6 +276,22 @@ func TestSameBytes(t *testing.T) {
 			if out.Parquet != want.Parquet || out.Keys != want.Keys {
 				t.Fatalf("batches of %d rows: other bytes", size)
 			}
+		}
+		if err := w.SetSchema(eventSchema()); err != nil {
+			t.Fatal(err)
+		}
+		out, err := w.Write(fsys, "d", events)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if out.Parquet != other.Parquet || out.Keys != other.Keys {
+			t.Fatal("with the writer of another schema: other bytes")
+		}
+		if err := w.SetSchema(s); err != nil {
+			t.Fatal(err)
 		}
 	}
 	for _, suffix := range []string{ParquetSuffix, KeysSuffix} {

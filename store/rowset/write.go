@@ -58,8 +58,8 @@ func (w *Written) Close() error {
 	return errors.Join(errs...)
 }
 
-// Writer writes DiskRowSets of one schema, one after the other, and keeps its buffers between them: some
-// MiB. It belongs to one goroutine.
+// Writer writes DiskRowSets, one after the other, and keeps its buffers between them: some MiB. Those of a row of one
+// schema come after one SetSchema. It belongs to one goroutine.
 type Writer struct {
 	parquet *parquetWriter
 	keys    *keysWriter
@@ -71,14 +71,24 @@ func NewWriter(s *schema.Schema, o Options) (*Writer, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	p, err := newParquetWriter(s, o)
+	p, err := newParquetWriter(o.Level)
 	if err != nil {
 		return nil, err
 	}
-	if len(keyWidths(s)) > keyPartsMax {
-		return nil, fmt.Errorf("rowset: a primary key of %d parts, want at most %d", len(keyWidths(s)), keyPartsMax)
+	w := &Writer{parquet: p, keys: &keysWriter{out: p.out}, options: o}
+	if err := w.SetSchema(s); err != nil {
+		return nil, err
 	}
-	return &Writer{parquet: p, keys: &keysWriter{schema: s, widths: keyWidths(s), out: p.out}, options: o}, nil
+	return w, nil
+}
+
+// SetSchema makes the next file one of another schema; buffers, tables and encoders are kept.
+func (w *Writer) SetSchema(s *schema.Schema) error {
+	if len(keyWidths(s)) > keyPartsMax {
+		return fmt.Errorf("rowset: a primary key of %d parts, want at most %d", len(keyWidths(s)), keyPartsMax)
+	}
+	w.keys.schema, w.keys.widths, w.keys.encoded = s, keyWidths(s), nil
+	return w.parquet.setSchema(s, w.options.Footer)
 }
 
 // Write writes base.parquet and base.keys; files of these names are replaced. After an error both may be there in part.
@@ -159,7 +169,10 @@ func NewStream(fsys vfs.FS, name string, s *schema.Schema, o Options) (*Stream, 
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	p, err := newParquetWriter(s, o)
+	p, err := newParquetWriter(o.Level)
+	if err == nil {
+		err = p.setSchema(s, o.Footer)
+	}
 	if err != nil {
 		return nil, err
 	}
