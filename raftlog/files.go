@@ -8,12 +8,16 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
+	"sync"
 	"time"
 )
 
 // Files go over a connection of their own on the same port, so that TCP's flow control of a file never holds
 // up the groups. The reader asks for (group, name, offset) and gets data frames, each with a checksum, closed
 // by a frame that says the file is complete: a stream that breaks off is an error, never a short file.
+
+// fileBuffer is for the headers of frames: their bytes are read past it.
+const fileBuffer = 4 << 10
 
 // Fetch opens a file of another node's group at an offset. Every frame must come within Timings.Stall of the
 // last one; ctx ends the stream at any time.
@@ -27,7 +31,7 @@ func (l *Log) Fetch(ctx context.Context, node string, group GroupID, name string
 	if err != nil {
 		return nil, fmt.Errorf("raftlog: fetch %s of group %d: %w: %w", name, group, ErrUnavailable, err)
 	}
-	s := &fileStream{log: l, conn: conn, r: bufio.NewReaderSize(conn, readBuffer), name: name}
+	s := &fileStream{log: l, conn: conn, r: bufio.NewReaderSize(conn, fileBuffer), name: name}
 	s.stopCaller = context.AfterFunc(ctx, func() { conn.Close() })
 	s.stopLog = context.AfterFunc(l.ctx, func() { conn.Close() })
 	var e encoder
@@ -97,7 +101,7 @@ func (s *fileStream) next() error {
 		return fmt.Errorf("raftlog: fetch %s: frame of %d bytes, want at most %d", s.name, h.length, chunkBytes)
 	}
 	if cap(s.chunk) < h.length {
-		s.chunk = make([]byte, chunkBytes)
+		s.chunk = make([]byte, h.length) // the first frame is the largest
 	}
 	b := s.chunk[:h.length]
 	if _, err := io.ReadFull(s.r, b); err != nil {
@@ -169,8 +173,15 @@ func (l *Log) refuseFile(conn net.Conn, id uint64, s status, text string) error 
 	return errors.Join(errors.New(text), err)
 }
 
+// fileFrame is a data frame of a file. They are kept between files, most of which are small.
+type fileFrame [frameHeaderBytes + chunkBytes]byte
+
+var fileFrames = sync.Pool{New: func() any { return new(fileFrame) }}
+
 func (l *Log) streamFile(conn net.Conn, f io.Reader) error {
-	buf := make([]byte, frameHeaderBytes+chunkBytes)
+	kept := fileFrames.Get().(*fileFrame)
+	defer fileFrames.Put(kept)
+	buf := kept[:]
 	for {
 		n, err := 0, error(nil)
 		for n < chunkBytes && err == nil {

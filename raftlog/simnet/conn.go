@@ -68,6 +68,8 @@ type pipe struct {
 		gone            bool // the reader closed
 		err             error
 		readBy, writeBy time.Time
+		timer           *time.Timer // one for all waits: a message costs two of them
+		due             time.Time   // when it goes off; zero: it does not
 	}
 }
 
@@ -133,13 +135,28 @@ func (p *pipe) waitLocked(times ...time.Time) {
 		p.cond.Wait()
 		return
 	}
-	timer := time.AfterFunc(max(time.Until(first), 0), func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.cond.Broadcast()
-	})
+	p.wakeLocked(first)
 	p.cond.Wait()
-	timer.Stop()
+}
+
+// wakeLocked makes those who wait look again at a time, and maybe before.
+func (p *pipe) wakeLocked(at time.Time) {
+	switch {
+	case p.mu.timer == nil:
+		p.mu.timer = time.AfterFunc(time.Until(at), p.expire)
+	case p.mu.due.IsZero() || at.Before(p.mu.due):
+		p.mu.timer.Reset(time.Until(at))
+	default:
+		return
+	}
+	p.mu.due = at
+}
+
+func (p *pipe) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.due = time.Time{}
+	p.cond.Broadcast()
 }
 
 func expired(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
@@ -217,7 +234,11 @@ func (p *pipe) push(b []byte, latency, transmission time.Duration) error {
 			}
 			p.mu.segments = append(p.mu.segments, segment{append([]byte(nil), b...), at.Add(transmission)})
 			p.mu.size += len(b)
-			p.cond.Broadcast()
+			if first := p.mu.segments[0].at; expired(first) {
+				p.cond.Broadcast()
+			} else {
+				p.wakeLocked(first) // not at once: whoever reads would only wait again
+			}
 			return nil
 		}
 		p.waitLocked(p.mu.writeBy)

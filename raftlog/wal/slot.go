@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"path"
 	"slices"
 	"strconv"
@@ -70,8 +71,8 @@ func (w *WAL) openDirect(s *slot) {
 }
 
 // gatherBytes is the most that one direct write carries: large enough for what the drains of a busy
-// log have, small enough to stay in the processor's cache.
-const gatherBytes = 2 << 20
+// log have, small enough to stay in the processor's cache. The memory for it grows with the drains.
+const gatherFirst, gatherBytes = 64 << 10, 2 << 20
 
 // write writes the buffers, which together begin and end at a multiple of pageSize. A direct write
 // needs them in one piece of aligned memory: that copy, into memory that stays in the processor's
@@ -80,8 +81,12 @@ func (s *slot) write(bufs [][]byte, off int64, gather *[]byte) (int, error) {
 	if s.direct == s.file {
 		return s.file.WritevAt(bufs, off)
 	}
-	if *gather == nil {
-		*gather = vfs.AlignedBytes(gatherBytes)
+	all := 0
+	for _, b := range bufs {
+		all += len(b)
+	}
+	if len(*gather) < min(all, gatherBytes) {
+		*gather = vfs.AlignedBytes(min(max(gatherFirst, 1<<bits.Len(uint(all-1))), gatherBytes))
 	}
 	total, used := 0, 0
 	flush := func() error {
@@ -91,7 +96,7 @@ func (s *slot) write(bufs [][]byte, off int64, gather *[]byte) (int, error) {
 	}
 	for _, b := range bufs {
 		for len(b) > 0 {
-			if used == gatherBytes {
+			if used == len(*gather) {
 				if err := flush(); err != nil {
 					return total, err
 				}
