@@ -15,26 +15,30 @@ import (
 	"nyala/ingest"
 	"nyala/offsets"
 	"nyala/store"
+	"nyala/store/schema"
 )
 
-// A change of the settings that decide about records (docs/exactly-once.md): the leader of the system group begins it when all
-// nodes have the same new ones in their files, makes every tablet that knows of decisions refuse the older ones, reads how
-// far those came, and puts the new ones in force behind that. Each step is in a log, and doing one again does nothing, so the
-// next leader goes on wherever this one stopped.
+// A change of the settings that decide about records, or of a table's columns (docs/exactly-once.md): the leader of the system group
+// begins it when all nodes have the same new ones in their files, gives every tablet of the table the columns, makes every tablet that
+// knows of decisions refuse the older ones, reads how far those came, and puts the new ones in force behind that. Each step is in a log,
+// and doing one again does nothing, so the next leader goes on wherever this one stopped.
 
 const (
 	fencesAtOnce  = 16 // tablets that are asked at a time
 	decisionsKept = 16 // versions; older ones are forgotten. `nyala verify` needs them for the records they decided
 )
 
-// settingsFault begins the name of the fault that a change does not come on.
-const settingsFault = "settings of "
+// Beginnings of the names of faults: a change does not come on.
+const (
+	settingsFault = "settings of "
+	columnsFault  = "columns of "
+)
 
 // progress is how far this node, as leader, has come with a change. A fence holds for ever, and behind it a ledger stands still
-// for the connector, so what was read once need not be read again.
+// for its connectors, so what was read once need not be read again.
 type progress struct {
 	version uint32
-	held    map[catalog.TabletID][]catalog.Position
+	held    map[catalog.TabletID][]ledgerNext
 }
 
 // decisionsOf is what ingest asks before each chunk. It answers from the catalog and never from this node's file: nodes that
@@ -46,7 +50,8 @@ func (n *Node) decisionsOf(name string) func() (*ingest.Decisions, error) {
 	}
 	var cache atomic.Pointer[known]
 	return func() (*ingest.Decisions, error) {
-		c, ok := n.catalog.Snapshot().Connector(name)
+		view := n.catalog.Snapshot()
+		c, ok := view.Connector(name)
 		if !ok {
 			return nil, fmt.Errorf("connector: connector %s is not in the catalog", name)
 		}
@@ -56,12 +61,21 @@ func (n *Node) decisionsOf(name string) func() (*ingest.Decisions, error) {
 		if k := cache.Load(); k != nil && k.of == c {
 			return k.decisions, nil
 		}
-		d, err := decisions(c)
+		t, ok := view.Table(c.Table)
+		if !ok {
+			return nil, fmt.Errorf("connector: connector %s writes table %s, which is not in the catalog", name, c.Table)
+		}
+		d, err := decisions(c, t)
 		if err != nil {
 			return nil, err
 		}
 		if n.options.broken == beginsForgotten {
-			d.Each = []ingest.Decision{{Settings: d.Each[len(d.Each)-1].Settings}}
+			d.Each = []ingest.Decision{{Settings: d.Each[len(d.Each)-1].Settings, Schema: t.Schema}}
+		}
+		if n.options.broken == columnsUndecided {
+			for i := range d.Each {
+				d.Each[i].Schema = t.Schema
+			}
 		}
 		cache.Store(&known{c, d})
 		return d, nil
@@ -69,7 +83,7 @@ func (n *Node) decisionsOf(name string) func() (*ingest.Decisions, error) {
 }
 
 // decisions turns what the catalog keeps into what ingest takes.
-func decisions(c *catalog.Connector) (*ingest.Decisions, error) {
+func decisions(c *catalog.Connector, t *catalog.Table) (*ingest.Decisions, error) {
 	out := &ingest.Decisions{Version: c.Decision().Version}
 	for _, d := range c.Decisions {
 		s, err := parseSettings(d.Settings)
@@ -80,7 +94,7 @@ func decisions(c *catalog.Connector) (*ingest.Decisions, error) {
 		for _, p := range d.From {
 			from[offsets.Source{Connector: c.Name, Topic: p.Topic, Partition: p.Partition}] = p.Next
 		}
-		out.Each = append(out.Each, ingest.Decision{Settings: s, From: from})
+		out.Each = append(out.Each, ingest.Decision{Settings: s, Schema: t.SchemaAt(d.Schema), From: from})
 	}
 	return out, nil
 }
@@ -100,15 +114,56 @@ func (n *Node) agreed(ctx context.Context, change catalog.ChangeSettings) bool {
 	return up > len(n.options.Config.Cluster.Nodes)/2
 }
 
-// tendSettings takes a step of every change that is under way. Only systemDuties calls it.
-func (n *Node) tendSettings(ctx context.Context, view *catalog.Snapshot) {
-	for _, c := range view.Connectors {
-		if c.Change != nil {
-			n.changeSettings(ctx, view, c)
+// transition is a change that is under way: of a connector's settings, or of a table's columns with all connectors that write it.
+type transition struct {
+	what       string // names it, and its fault
+	version    uint32 // of the settings, or of the schema
+	table      string
+	schema     *schema.Schema // that the table's tablets are given; nil: it stays what it is
+	connectors []*catalog.Connector
+}
+
+// transitions lists what is under way.
+func transitions(view *catalog.Snapshot) (list []transition) {
+	changing := map[string]bool{} // tables
+	for _, t := range view.Tables {
+		if t.Change == nil {
 			continue
 		}
-		delete(n.changes, c.Name)
-		n.clearFault(settingsFault + c.Name)
+		changing[t.Name] = true
+		c := transition{columnsFault + t.Name, t.Change.Schema.Version, t.Name, t.Change.Schema, nil}
+		for _, k := range view.Connectors {
+			if k.Table == t.Name {
+				c.connectors = append(c.connectors, k)
+			}
+		}
+		list = append(list, c)
+	}
+	for _, c := range view.Connectors {
+		if c.Change != nil && !changing[c.Table] {
+			list = append(list, transition{settingsFault + c.Name, c.Change.Version, c.Table, nil, []*catalog.Connector{c}})
+		}
+	}
+	return list
+}
+
+// tendSettings takes a step of every change that is under way. Only systemDuties calls it.
+func (n *Node) tendSettings(ctx context.Context, view *catalog.Snapshot) {
+	under := map[string]bool{}
+	for _, c := range transitions(view) {
+		under[c.what] = true
+		n.carryOn(ctx, view, c)
+	}
+	for what := range n.changes {
+		if !under[what] {
+			delete(n.changes, what)
+			n.clearFault(what)
+		}
+	}
+	for _, c := range view.Connectors {
+		if c.Change != nil {
+			continue
+		}
 		kept := n.options.decisionsKept
 		if kept == 0 {
 			kept = decisionsKept
@@ -121,17 +176,18 @@ func (n *Node) tendSettings(ctx context.Context, view *catalog.Snapshot) {
 	}
 }
 
-// changeSettings fences the tablets and, when all are, puts the new version in force. What is not done in time is done in a later round.
-func (n *Node) changeSettings(ctx context.Context, view *catalog.Snapshot, c *catalog.Connector) {
-	p := n.changes[c.Name]
-	if p == nil || p.version != c.Change.Version {
-		p = &progress{c.Change.Version, map[catalog.TabletID][]catalog.Position{}}
-		n.changes[c.Name] = p
+// carryOn prepares the tablets and, when all are, puts the new version in force. What is not done in time is done in a later round.
+func (n *Node) carryOn(ctx context.Context, view *catalog.Snapshot, c transition) {
+	p := n.changes[c.what]
+	if p == nil || p.version != c.version {
+		p = &progress{c.version, map[catalog.TabletID][]ledgerNext{}}
+		n.changes[c.what] = p
+		n.reached(ChangeBegun)
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.logLimit())
 	defer cancel()
-	ids := view.Decides(c)
-	held := make([][]catalog.Position, len(ids))
+	ids := view.Decides(c.table)
+	held := make([][]ledgerNext, len(ids))
 	errs := make([]error, len(ids))
 	var g errgroup.Group
 	g.SetLimit(fencesAtOnce)
@@ -140,25 +196,38 @@ func (n *Node) changeSettings(ctx context.Context, view *catalog.Snapshot, c *ca
 			continue
 		}
 		g.Go(func() error {
-			held[i], errs[i] = n.fence(ctx, id, offsets.Fence{Connector: c.Name, Decision: c.Change.Version})
+			held[i], errs[i] = n.prepare(ctx, view, id, c)
 			return nil
 		})
 	}
 	_ = g.Wait()
-	what := settingsFault + c.Name
-	var from []catalog.Position
+	var all []ledgerNext
 	for i, id := range ids {
 		if _, done := p.held[id]; !done && errs[i] == nil {
 			p.held[id] = held[i]
 		}
-		from = append(from, p.held[id]...)
+		all = append(all, p.held[id]...)
 	}
 	if err := errors.Join(errs...); err != nil {
-		n.fault(what, fmt.Errorf("connector: %d of %d tablets refuse the older settings of %s so far: %w", len(ids)-failures(errs), len(ids), c.Name, err))
+		n.fault(c.what, fmt.Errorf("connector: %d of %d tablets are ready for the new %s so far: %w", len(ids)-failures(errs), len(ids), c.what, err))
 		return
 	}
-	n.clearFault(what)
-	n.run(ctx, catalog.SettleSettings{Connector: c.Name, Version: c.Change.Version, From: highest(from)})
+	n.clearFault(c.what)
+	n.reached(TabletsFenced)
+	n.run(ctx, c.settle(all))
+	n.reached(ChangeSettled)
+}
+
+// settle is the command that puts a change in force, for which all tablets are ready that hold what is given.
+func (c transition) settle(held []ledgerNext) catalog.Command {
+	var each []catalog.SettleSettings
+	for _, k := range c.connectors {
+		each = append(each, catalog.SettleSettings{Connector: k.Name, Version: k.Change.Version, From: highest(k.Name, held)})
+	}
+	if c.schema != nil {
+		return catalog.SettleTable{Table: c.table, Version: c.version, Connectors: each}
+	}
+	return each[0]
 }
 
 func failures(errs []error) (count int) {
@@ -170,30 +239,53 @@ func failures(errs []error) (count int) {
 	return count
 }
 
-// fence makes a tablet refuse older decisions of a connector, and then reads how far they came there. The order matters: what
-// is read before may be overtaken by an entry that is on its way.
-func (n *Node) fence(ctx context.Context, id catalog.TabletID, f offsets.Fence) ([]catalog.Position, error) {
+// prepare gives a tablet the new columns, makes it refuse older decisions, and then reads how far they came there. The order matters:
+// what is read before may be overtaken by an entry that is on its way.
+func (n *Node) prepare(ctx context.Context, view *catalog.Snapshot, id catalog.TabletID, c transition) ([]ledgerNext, error) {
+	t, ok := view.Tablet(id)
+	if !ok {
+		return nil, fmt.Errorf("connector: tablet %d is not in the catalog", id)
+	}
+	if of, _ := view.TableByID(t.Table); c.schema != nil && of.Name == c.table && n.options.broken != columnsLeftOut {
+		if _, err := n.command(ctx, id, store.SchemaEntry(c.schema)); err != nil {
+			return nil, err
+		}
+		n.reached(ColumnsAppended)
+	}
+	if len(c.connectors) == 0 {
+		return nil, nil
+	}
 	if n.options.broken == readBeforeFence {
-		read, err := n.held(ctx, id, f.Connector, 0)
+		read, err := n.ledgerOf(ctx, id, 0)
 		if err != nil {
 			return nil, err
 		}
-		_, err = n.proposeFence(ctx, id, f)
+		_, err = n.fence(ctx, id, c)
 		return read, err
 	}
-	at := int64(0)
-	if n.options.broken != fenceLeftOut {
-		var err error
-		if at, err = n.proposeFence(ctx, id, f); err != nil {
-			return nil, err
-		}
+	at, err := n.fence(ctx, id, c)
+	if err != nil {
+		return nil, err
 	}
-	return n.held(ctx, id, f.Connector, at)
+	return n.ledgerOf(ctx, id, at)
 }
 
-// proposeFence returns the timestamp of the fence in the tablet.
-func (n *Node) proposeFence(ctx context.Context, id catalog.TabletID, f offsets.Fence) (int64, error) {
-	out, err := n.write(ctx, id, store.FenceEntry(f))
+// fence makes a tablet refuse the older decisions of all connectors of a change. It returns the timestamp of the last fence.
+func (n *Node) fence(ctx context.Context, id catalog.TabletID, c transition) (at int64, err error) {
+	for _, k := range c.connectors {
+		if n.options.broken == fenceLeftOut {
+			break
+		}
+		if at, err = n.command(ctx, id, store.FenceEntry(offsets.Fence{Connector: k.Name, Decision: k.Change.Version})); err != nil {
+			return 0, err
+		}
+	}
+	return at, nil
+}
+
+// command has a tablet carry a command out, and returns its timestamp there.
+func (n *Node) command(ctx context.Context, id catalog.TabletID, entry []byte) (int64, error) {
+	out, err := n.write(ctx, id, entry)
 	if err != nil {
 		return 0, err
 	}
@@ -204,32 +296,17 @@ func (n *Node) proposeFence(ctx context.Context, id catalog.TabletID, f offsets.
 	return r.Timestamp, err
 }
 
-// held is how far a tablet has a connector's sources.
-func (n *Node) held(ctx context.Context, id catalog.TabletID, connector string, at int64) ([]catalog.Position, error) {
-	ledger, err := n.ledgerOf(ctx, id, at)
-	if err != nil {
-		return nil, err
-	}
-	var out []catalog.Position
-	for _, l := range ledger {
+// highest keeps the highest position of each source of a connector.
+func highest(connector string, held []ledgerNext) []catalog.Position {
+	top := map[offsets.Source]int64{}
+	for _, l := range held {
 		if l.source.Connector == connector {
-			out = append(out, catalog.Position{Topic: l.source.Topic, Partition: l.source.Partition, Next: l.next})
+			top[l.source] = max(top[l.source], l.next)
 		}
 	}
-	return out, nil
-}
-
-// highest keeps the highest position of each source.
-func highest(all []catalog.Position) []catalog.Position {
-	top := map[catalog.Position]int64{}
-	for _, p := range all {
-		key := catalog.Position{Topic: p.Topic, Partition: p.Partition}
-		top[key] = max(top[key], p.Next)
-	}
 	out := []catalog.Position{}
-	for p, next := range top {
-		p.Next = next
-		out = append(out, p)
+	for s, next := range top {
+		out = append(out, catalog.Position{Topic: s.Topic, Partition: s.Partition, Next: next})
 	}
 	return out
 }
@@ -243,16 +320,40 @@ func (n *Node) settingsStatus(c *catalog.Connector, locals map[string]api.Local)
 	if r := c.Decision().Replaced; r != "" {
 		before = fingerprint(r)
 	}
+	return n.filesStatus("settings", locals, func(l *api.Local) string { return l.Settings[c.Name] }, func(print string) fileAge {
+		switch print {
+		case force:
+			return presentFile
+		case before:
+			return oldFile
+		}
+		return newFile
+	})
+}
+
+// fileAge is how a node's file compares to what is in force.
+type fileAge int
+
+const (
+	oldFile     fileAge = iota // has what was in force before
+	presentFile                // has what is in force
+	newFile                    // has something else
+)
+
+// filesStatus compares the files of all nodes in one thing, of which each has a fingerprint, or none.
+func (n *Node) filesStatus(what string, locals map[string]api.Local, printOf func(*api.Local) string, ageOf func(print string) fileAge) string {
 	var old, present, fresh []string // nodes, by what their files have
 	prints := map[string]bool{}
 	for _, node := range n.options.Config.Cluster.Nodes {
 		l := locals[node.ID]
-		print, ok := l.Settings[c.Name]
-		switch {
-		case l.Node.State == api.StateDown || !ok:
-		case print == force:
+		print := printOf(&l)
+		if l.Node.State == api.StateDown || print == "" {
+			continue
+		}
+		switch ageOf(print) {
+		case presentFile:
 			present = append(present, node.ID)
-		case print == before:
+		case oldFile:
 			old = append(old, node.ID)
 		default:
 			fresh = append(fresh, node.ID)
@@ -262,15 +363,15 @@ func (n *Node) settingsStatus(c *catalog.Connector, locals map[string]api.Local)
 	behind := slices.Sorted(slices.Values(append(old, present...)))
 	switch {
 	case len(prints) > 1:
-		return fmt.Sprintf("its settings differ on %s: give all nodes the same configuration", strings.Join(fresh, ", "))
+		return fmt.Sprintf("its %s differ on %s: give all nodes the same configuration", what, strings.Join(fresh, ", "))
 	case len(fresh) > 0 && len(behind) > 0:
-		return fmt.Sprintf("its settings change: waiting for %s to be restarted with the new configuration that %s has", strings.Join(behind, ", "), strings.Join(fresh, ", "))
+		return fmt.Sprintf("its %s change: waiting for %s to be restarted with the new configuration that %s has", what, strings.Join(behind, ", "), strings.Join(fresh, ", "))
 	case len(fresh) > 0:
-		return "its settings are about to change"
+		return "its " + what + " are about to change"
 	case len(old) > 0 && len(present) > 0:
-		return fmt.Sprintf("its settings have changed: %s to be restarted with the configuration that %s has", strings.Join(old, ", "), strings.Join(present, ", "))
+		return fmt.Sprintf("its %s have changed: %s to be restarted with the configuration that %s has", what, strings.Join(old, ", "), strings.Join(present, ", "))
 	case len(old) > 0:
-		return "its settings are about to change back"
+		return "its " + what + " are about to change back"
 	}
 	return ""
 }

@@ -31,6 +31,7 @@ func (n *Node) systemDuties(ctx context.Context) {
 			n.clearFaults("command ") // the leader has its own
 			n.clearFaults("configuration")
 			n.clearFaults(settingsFault)
+			n.clearFaults(columnsFault)
 		}
 		select {
 		case <-view.Superseded():
@@ -81,6 +82,9 @@ func (n *Node) planTables(ctx context.Context, view *catalog.Snapshot) {
 	for _, c := range append(commands, catalog.Replacements(view)...) {
 		if change, ok := c.(catalog.ChangeSettings); ok && !n.agreed(ctx, change) {
 			continue // status says whom it waits for
+		}
+		if change, ok := c.(catalog.ChangeTable); ok && !n.agreedColumns(ctx, change) {
+			continue
 		}
 		n.run(ctx, c)
 	}

@@ -26,6 +26,9 @@ func failpoints() (names []string) {
 	for _, p := range catalog.Points() {
 		names = append(names, p.String())
 	}
+	for _, p := range Points() {
+		names = append(names, p.String())
+	}
 	return names
 }
 

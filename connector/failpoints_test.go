@@ -35,6 +35,10 @@ var crossings = map[string]func(s *simulation, point string, survive float64){
 	"raftlog.manifest-prepared":  (*simulation).crossByCopy,
 	"raftlog.manifest-restored":  (*simulation).crossByCopy,
 	"raftlog.manifest-installed": (*simulation).crossByCopy,
+	"connector.change-begun":     (*simulation).crossByColumns,
+	"connector.columns-appended": (*simulation).crossByColumns,
+	"connector.tablets-fenced":   (*simulation).crossByColumns,
+	"connector.change-settled":   (*simulation).crossByColumns,
 }
 
 // TestFailpoints cuts a node's power at every named point, with none, half and all of what was not synced on its disk
@@ -255,6 +259,24 @@ func (s *simulation) crossWithoutCopy(point string, survive float64) {
 		s.disks[id].heal()
 	}
 	s.crossOn(t)
+}
+
+// crossByColumns gives all nodes a file with one more column, and cuts the power of the one that carries the change out.
+func (s *simulation) crossByColumns(point string, survive float64) {
+	s.begin()
+	s.produceSome()
+	s.pause(3 * time.Second)
+	s.wide++
+	s.newest = widened(s.config, s.wide)
+	t := s.arm(point, "", 0, survive)
+	for _, id := range s.ids() {
+		if s.nodes[id] != nil && s.given[id] != s.newest && !s.trapped(id) {
+			s.produceSome()
+			s.renew(id, true)
+		}
+	}
+	s.crossOn(t)
+	s.finishSettings()
 }
 
 // crossByCopy lets a replica lag until the log does not reach it any more.

@@ -255,9 +255,15 @@ func (n *Node) getTabletRows(w http.ResponseWriter, r *http.Request) error {
 	if replica == nil || !ok || !n.awaitLocal(r.Context(), replica, req.At) {
 		return coded(http.StatusServiceUnavailable, "replica_behind", "tablet %d is not here, or not there yet", id)
 	}
-	table, ok := view.TableByID(tablet.Table)
+	var version uint64 // of the schema that the asker knows
+	if text := r.URL.Query().Get("schema"); text != "" {
+		if version, err = strconv.ParseUint(text, 10, 32); err != nil {
+			return coded(http.StatusBadRequest, "bad_request", "schema %q: want a number", text)
+		}
+	}
+	table, ok := n.awaitSchema(r.Context(), tablet.Table, uint32(version))
 	if !ok {
-		return coded(http.StatusNotFound, "table_not_found", "tablet %d has no table", id)
+		return coded(http.StatusServiceUnavailable, "catalog_behind", "table %d is not here, or not with schema version %d yet", tablet.Table, version)
 	}
 	plan, err := query.Bind(table.Name, table.Schema, req)
 	if err != nil {

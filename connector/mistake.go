@@ -23,6 +23,8 @@ const (
 	fenceLeftOut             // settings change without a fence against the older ones
 	readBeforeFence          // where new settings begin is read before the fence
 	beginsForgotten          // new settings decide from the beginning
+	columnsLeftOut           // tablets are not given the columns that come
+	columnsUndecided         // all records are decoded under the newest columns, whatever their decision says
 )
 
 // startsUnwritten is where sources start if what this node believes counts: its own view of their checkpoints, else what it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,9 +20,10 @@ import (
 )
 
 const (
-	readProposals = 16                     // tablets that are advanced at once by one read
-	futureLimit   = time.Second            // a read may be this far ahead of this node's clock
-	localPatience = 200 * time.Millisecond // for this node's replica to apply what its leader has, before the leader is asked
+	readProposals  = 16                     // tablets that are advanced at once by one read
+	futureLimit    = time.Second            // a read may be this far ahead of this node's clock
+	schemaPatience = time.Second            // for a node's catalog to show columns that another one's shows
+	localPatience  = 200 * time.Millisecond // for this node's replica to apply what its leader has, before the leader is asked
 )
 
 // codedError is an error that HTTP answers with a status and a code of its own.
@@ -336,9 +338,26 @@ func (n *Node) awaitLocal(ctx context.Context, r *replica, at int64) bool {
 	return true
 }
 
+// awaitSchema waits a little until this node's catalog shows a version of a table's schema, which another node knows already.
+func (n *Node) awaitSchema(ctx context.Context, id catalog.TableID, version uint32) (*catalog.Table, bool) {
+	ctx, cancel := context.WithTimeout(ctx, schemaPatience)
+	defer cancel()
+	for {
+		view := n.catalog.Snapshot()
+		if t, ok := view.TableByID(id); !ok || t.Schema.Version >= version {
+			return t, ok
+		}
+		select {
+		case <-view.Superseded():
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
 // scan reads this node's replica.
 func (n *Node) scan(ctx context.Context, r *replica, plan *query.Plan, at int64, ordered bool) (*patient, error) {
-	o := store.ScanOptions{At: at, Where: plan.Where, Ordered: ordered}
+	o := store.ScanOptions{At: at, Where: plan.Where, Ordered: ordered, Schema: plan.Schema}
 	for _, c := range plan.Fetch {
 		o.Columns = append(o.Columns, c.ID)
 	}
@@ -364,7 +383,9 @@ func (n *Node) openRemote(ctx context.Context, server string, id catalog.TabletI
 		r.Order = query.OrderKey
 	}
 	c := api.Client{Server: server, HTTP: n.http}
-	res, err := c.Do(ctx, http.MethodGet, fmt.Sprintf("/internal/v1/tablets/%d/rows", id), r.Values(), nil)
+	values := r.Values()
+	values.Set("schema", strconv.FormatUint(uint64(plan.Schema.Version), 10))
+	res, err := c.Do(ctx, http.MethodGet, fmt.Sprintf("/internal/v1/tablets/%d/rows", id), values, nil)
 	if err != nil {
 		return nil, err
 	}

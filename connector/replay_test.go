@@ -47,8 +47,12 @@ func (c *cluster) table(id, table string, columns ...string) ([]string, error) {
 		return nil, err
 	}
 	defer r.stream.Close()
-	var out []string
-	err = pour(r.stream, func(b *batch.Batch) error {
+	return tableRows(r.stream)
+}
+
+// tableRows reads rows as texts.
+func tableRows(in query.Stream) (out []string, err error) {
+	err = pour(in, func(b *batch.Batch) error {
 		for row := range b.Rows {
 			var cells []string
 			for i := range b.Columns {

@@ -97,7 +97,7 @@ func specOf(view *catalog.Snapshot, t *catalog.Tablet) (store.Spec, error) {
 		return store.Spec{}, fmt.Errorf("connector: tablet %d begins at %d, where table %s has no partition", t.ID, t.Low, table.Name)
 	}
 	return store.Spec{
-		ID: store.ID(t.ID), Table: table.Name, Schema: table.Schema, Bucket: t.Bucket,
+		ID: store.ID(t.ID), Table: table.Name, Schema: table.SchemaAt(t.Schema), Bucket: t.Bucket,
 		HasRange: table.Schema.Range != nil, RangeLow: t.Low, RangeHigh: t.High, History: table.History, Begin: int64(partition.Created),
 		Fences: t.Fences,
 	}, nil

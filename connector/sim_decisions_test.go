@@ -16,12 +16,23 @@ import (
 	"nyala/offsets"
 )
 
-// oddKeys is where the keys of odd records begin: records with a field that no column takes, which are rows or dead letters, as
-// the settings at their offset want it.
+// oddKeys is where the keys of odd records begin: records with fields that no column takes at first, which are rows or dead letters, as
+// the settings at their offset want it. For two of the fields columns may come (appendedColumns), so that half of them have no
+// unknown field any more.
 const oddKeys = 1 << 31
 
 func (t *topic) oddKey(n int64) int64 { return t.space + oddKeys + n }
 func (t *topic) isOdd(key int64) bool { return key&oddKeys != 0 }
+
+// oddFields begins the value of an odd record.
+func (t *topic) oddFields(key int64) []byte {
+	if alwaysUnknown(key) {
+		return fmt.Appendf(nil, `{"more":%d,"else":1,"most":%d,`, key, -key)
+	}
+	return fmt.Appendf(nil, `{"more":%d,"most":%d,`, key, -key)
+}
+
+func alwaysUnknown(key int64) bool { return key%2 == 0 }
 
 // refusing is a configuration with on_unknown_field: dead_letter, or ignore, for all connectors.
 func refusing(c *configs.Config, on bool) *configs.Config {
@@ -36,16 +47,22 @@ func refusing(c *configs.Config, on bool) *configs.Config {
 	return &out
 }
 
-// changeSettings gives all nodes another file and restarts them one after the other, but not always all of them. Records come in
+// changeSettings gives all nodes another file, with other settings, more columns or both, and restarts them one after the other, but not always all of them. Records come in
 // all the while, and often the network is slow: what was decided under the old settings is on its way when the new ones come.
 func (s *simulation) changeSettings(string) {
 	if s.rng.IntN(2) == 0 {
 		s.note("slow network")
 		s.net.SetLatency(0, 400*time.Millisecond)
 	}
-	s.refuses = !s.refuses
-	s.newest = refusing(s.config, s.refuses)
-	s.note("the settings change: odd records are dead letters: %v", s.refuses)
+	kind := s.rng.IntN(4)
+	if s.wide == len(appendedColumns) || kind < 2 {
+		s.refuses = !s.refuses
+	}
+	if kind > 0 {
+		s.wide = min(s.wide+1+s.rng.IntN(2), len(appendedColumns))
+	}
+	s.newest = widened(refusing(s.config, s.refuses), s.wide)
+	s.note("the settings change: odd records are dead letters: %v; columns come: %d", s.refuses, s.wide)
 	ids := s.ids()
 	s.rng.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	for _, id := range ids {
@@ -104,6 +121,10 @@ func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, lette
 			return fmt.Errorf("%s: %s is in force on %s, want %s", c.Name, c.Decision().Settings, id, spec.Settings)
 		}
 	}
+	t, ok := s.nodes[id].catalog.Snapshot().Table(st.table)
+	if !ok || t.Change != nil || len(t.Schema.Columns) != len(rowColumns)+1+s.wide {
+		return fmt.Errorf("%s: want %d columns to have come on %s", st.table, s.wide, id)
+	}
 	found := map[place]uint64{}
 	for key, r := range rows {
 		if st.owns(key) && st.isOdd(key) && !st.releases {
@@ -117,7 +138,9 @@ func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, lette
 	for at := range st.odd {
 		_, isRow := found[at]
 		gone := at.offset < begun[at.partition] || slices.ContainsFunc(lost, func(g lostRange) bool { return g.covers(at) })
-		switch wanted := strings.Contains(settingsAt(c, s.source(st, at.partition), at.offset), `"on_unknown_field":"ignore"`); {
+		d := decisionAt(c, s.source(st, at.partition), at.offset)
+		wanted := strings.Contains(d.Settings, `"on_unknown_field":"ignore"`) || columnsOf(t, d) >= 2 && !alwaysUnknown(st.odd[at].key)
+		switch {
 		case isRow && letters[at]:
 			return &wrongRows{fmt.Sprintf("%s: the record at %v is a row and a dead letter; %+v", c.Name, at, c.Decisions)}
 		case !isRow && !letters[at] && !gone:
@@ -129,15 +152,15 @@ func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, lette
 	return nil
 }
 
-// settingsAt are those that hold at an offset.
-func settingsAt(c *catalog.Connector, source offsets.Source, offset int64) string {
+// decisionAt is the one that holds at an offset.
+func decisionAt(c *catalog.Connector, source offsets.Source, offset int64) catalog.Decision {
 	for i := len(c.Decisions) - 1; i > 0; i-- {
 		j := slices.IndexFunc(c.Decisions[i].From, func(p catalog.Position) bool { return p.Topic == source.Topic && p.Partition == source.Partition })
 		if j < 0 || c.Decisions[i].From[j].Next <= offset {
-			return c.Decisions[i].Settings
+			return c.Decisions[i]
 		}
 	}
-	return c.Decisions[0].Settings
+	return c.Decisions[0]
 }
 
 // TestSettingsChange restarts nodes one after the other with other settings: nothing changes before the last one has them, and

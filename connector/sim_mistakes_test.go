@@ -82,6 +82,9 @@ var mistakes = []struct {
 	{"settings change without a fence", broken{node: fenceLeftOut}, 30, false},
 	{"where settings begin is read before the fence", broken{node: readBeforeFence}, 60, false},
 	{"new settings decide from the beginning", broken{node: beginsForgotten}, 40, false},
+	{"tablets are not given the columns that come", broken{node: columnsLeftOut}, 20, false},
+	{"records are decoded under the newest columns", broken{node: columnsUndecided}, 60, false},
+	{"a manifest forgets columns that came", broken{store: 22}, 40, false},
 }
 
 // TestSimulationFindsMistakes breaks one rule at a time, in a process of its own, for many of them end in a panic: a

@@ -275,6 +275,9 @@ func (s *simulation) repeatSnapshots() {
 		if err != nil {
 			s.t.Fatalf("snapshot of %s at %d on %s: %v", old.table, old.at, id, err)
 		}
+		if err := s.checkColumns(id, old.table, old.at, 20*time.Second); err != nil {
+			s.t.Fatalf("snapshot of %s at %d on %s: %v", old.table, old.at, id, err)
+		}
 		if maps.Equal(rows, old.rows) {
 			continue
 		}
@@ -390,6 +393,9 @@ func (s *simulation) compareTables(id string) error {
 		stream.Close()
 		if err == nil {
 			err = s.checkTable(table, rows, s.final(gaps))
+		}
+		if err == nil {
+			err = s.checkColumns(id, table, 0, 20*time.Second)
 		}
 		if err != nil {
 			return err

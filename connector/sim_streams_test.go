@@ -54,6 +54,7 @@ type place struct {
 // record is what became of one key at one offset.
 type record struct {
 	place
+	key     int64 // of an odd one
 	deletes bool
 	hash    uint64
 }
@@ -218,7 +219,7 @@ func (t *topic) make(rng *rand.Rand) (r *kgo.Record, key int64, deletes, bad boo
 		if t.compacted {
 			r.Key = fmt.Append(nil, "odd ", t.next)
 		}
-		r.Value = append([]byte(`{"more":1,`), t.value(rng, key)[1:]...)
+		r.Value = append(t.oddFields(key), t.value(rng, key)[1:]...)
 		return r, key, false, false
 	}
 	r.Value = t.value(rng, key)
@@ -258,6 +259,7 @@ func (t *topic) sent(r *kgo.Record, key int64, deletes, bad bool) {
 		rec.hash = hashOf(textOf(r.Value))
 	}
 	if t.isOdd(key) {
+		rec.key = key
 		t.odd[at] = rec
 		return
 	}

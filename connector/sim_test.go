@@ -70,6 +70,7 @@ type simulation struct {
 	wiped      bool
 	newest     *configs.Config      // that an operator has given to the nodes; nil: the first one
 	refuses    bool                 // it makes dead letters of odd records
+	wide       int                  // so many columns it appends to every table
 	refusals   []*kfake.FaultHandle // what Kafka answers with errors
 	trace      []string
 }

@@ -63,9 +63,12 @@ func (n *Node) notReady() string {
 
 // local is what this node knows of itself.
 func (n *Node) local() api.Local {
-	out := api.Local{Replicas: map[string]api.Replica{}, Connectors: n.feedStatus(), Failures: map[string]string{}, Settings: map[string]string{}}
+	out := api.Local{Replicas: map[string]api.Replica{}, Connectors: n.feedStatus(), Failures: map[string]string{}, Settings: map[string]string{}, Tables: map[string]string{}}
 	for _, c := range n.wanted.Connectors {
 		out.Settings[c.Name] = fingerprint(c.Settings)
+	}
+	for _, t := range n.wanted.Tables {
+		out.Tables[t.Name] = definitionOf(t.Schema)
 	}
 	out.Node = api.Node{ID: n.options.Node, State: api.StateUp, HTTP: n.self.HTTP, Peer: n.self.Peer, Rack: n.self.Rack}
 	if reason := n.notReady(); reason != "" {
@@ -196,6 +199,9 @@ func (n *Node) status(ctx context.Context) api.Status {
 func (n *Node) tabletStatus(s *api.Status, view *catalog.Snapshot, locals map[string]api.Local) {
 	for _, table := range view.Tables {
 		sum := api.Table{Name: table.Name}
+		if what := n.columnsStatus(table, locals); what != "" {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("table %s: %s", table.Name, what))
+		}
 		for _, p := range table.Partitions {
 			for bucket, id := range p.Tablets {
 				t, ok := view.Tablet(id)

@@ -8,6 +8,7 @@ import (
 	"nyala/ingest/decode"
 	"nyala/offsets"
 	"nyala/store/batch"
+	"nyala/store/schema"
 )
 
 // Settings decide what becomes of a record: which row it is, and whether it is one at all.
@@ -34,7 +35,16 @@ type Decisions struct {
 // Decision is one version of the settings.
 type Decision struct {
 	Settings Settings
+	Schema   *schema.Schema           // of the table, under which records are decoded; nil: the layout's
 	From     map[offsets.Source]int64 // where it begins; with the first record of a source that is not listed
+}
+
+// schema is what records are decoded under. Where a row goes is the same under all of a table's schemas.
+func (d *Decision) schema(l *Layout) *schema.Schema {
+	if d.Schema != nil {
+		return d.Schema
+	}
+	return l.Schema
 }
 
 // at is the position of the decision that holds for an offset, and where the next one begins. It is -1 for an offset so old
@@ -85,13 +95,14 @@ func (w *worker) decide(l *Layout, offset int64) error {
 		return errRefused
 	}
 	w.until = until
-	if w.layout != nil && i == w.decision && sameSchema(w.layout.Schema, l.Schema) {
+	s := w.decisions.Each[i].schema(l)
+	if w.decider != nil && i == w.decision && sameSchema(w.schema, s) {
 		return nil
 	}
-	d, err := newDecider(&w.decisions.Each[i].Settings, l.Schema)
+	d, err := newDecider(&w.decisions.Each[i].Settings, s)
 	if err != nil {
 		return err
 	}
-	w.decider, w.decision, w.pool = d, i, w.session.connector.chunks(l.Schema)
+	w.decider, w.decision, w.schema, w.pool = d, i, s, w.session.connector.chunks(s)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"nyala/offsets"
 	"nyala/store/batch"
+	"nyala/store/schema"
 )
 
 // DeadLetter is a record as nyala.dead_letters keeps it.
@@ -39,6 +40,7 @@ type Judge struct {
 	layout  *Layout
 	version uint32 // of the settings that decider has
 	decider *decider
+	schema  *schema.Schema // of the rows that it makes
 	rows    *batch.Builder
 }
 
@@ -72,7 +74,7 @@ func (j *Judge) Judge(ctx context.Context, l *DeadLetter, dry bool) (Verdict, er
 		return Verdict{Stage: refused.stage, Code: refused.code, Reason: refused.message}, nil
 	}
 	view := j.rows.View()
-	return Verdict{Op: op, Row: batch.AppendRows(nil, &view, batch.Header{SchemaVersion: j.layout.Schema.Version})}, nil
+	return Verdict{Op: op, Row: batch.AppendRows(nil, &view, batch.Header{SchemaVersion: j.schema.Version})}, nil
 }
 
 // prepare takes the table's present layout and the newest settings and, where they changed, another decider.
@@ -85,11 +87,12 @@ func (j *Judge) prepare() error {
 	if err != nil {
 		return err
 	}
-	if j.layout == nil || j.version != d.Version || !sameSchema(j.layout.Schema, l.Schema) {
-		if j.decider, err = newDecider(&d.Each[len(d.Each)-1].Settings, l.Schema); err != nil {
+	newest := &d.Each[len(d.Each)-1]
+	if s := newest.schema(l); j.layout == nil || j.version != d.Version || !sameSchema(j.schema, s) {
+		if j.decider, err = newDecider(&newest.Settings, s); err != nil {
 			return err
 		}
-		j.rows = batch.NewBuilder(l.Schema.Columns, 1)
+		j.schema, j.rows = s, batch.NewBuilder(s.Columns, 1)
 	}
 	j.layout, j.version = l, d.Version
 	return nil
@@ -140,6 +143,9 @@ func claimed(l *Layout, claims []Claim) (*chunk, error) {
 	c := &chunk{pool: &chunkPool{}, schema: l.Schema, rows: batch.NewBuilder(l.Schema.Columns, len(claims)), keys: batch.NewKeys(l.Schema)}
 	for i := range claims {
 		p, err := batch.ParseWrite(alignedCopy(claims[i].Row))
+		if err == nil && p.Header.SchemaVersion > l.Schema.Version {
+			return nil, fmt.Errorf("ingest: claim %d of %s has columns that the layout has not: %w", claims[i].Sequence, claims[i].Source, errStale)
+		}
 		if err == nil && p.Batch.Rows != 1 {
 			err = fmt.Errorf("%d rows, want 1", p.Batch.Rows)
 		}

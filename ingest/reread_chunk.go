@@ -7,6 +7,7 @@ import (
 
 	"nyala/offsets"
 	"nyala/store/batch"
+	"nyala/store/rowset"
 	"nyala/store/schema"
 )
 
@@ -44,7 +45,8 @@ func (r *Reread) Refused(rows []int) batch.Batch {
 type rereadChunk struct {
 	options   *RereadOptions
 	decisions *Decisions
-	deciders  []*decider // by decision
+	deciders  []*decider       // by decision
+	builders  []*batch.Builder // by decision: rows of its schema
 	source    offsets.Source
 	records   []*kgo.Record
 	rows      *batch.Builder
@@ -58,7 +60,6 @@ type rereadChunk struct {
 
 func (c *rereadChunk) init(o *RereadOptions) error {
 	c.options = o
-	c.rows = batch.NewBuilder(o.Schema.Columns, o.Connector.ChunkRows)
 	c.letters = batch.NewBuilder(schema.DeadLetters().Columns, 16)
 	c.refused = batch.NewBuilder(schema.DeadLetters().Columns, 16)
 	var err error
@@ -66,11 +67,16 @@ func (c *rereadChunk) init(o *RereadOptions) error {
 		return err
 	}
 	for i := range c.decisions.Each {
-		d, err := newDecider(&c.decisions.Each[i].Settings, o.Schema)
+		s := c.decisions.Each[i].schema(&Layout{Schema: o.Schema})
+		d, err := newDecider(&c.decisions.Each[i].Settings, s)
 		if err != nil {
 			return err
 		}
-		c.deciders = append(c.deciders, d)
+		rows := batch.NewBuilder(s.Columns, o.Connector.ChunkRows)
+		if i > 0 && sameSchema(s, c.decisions.Each[i-1].schema(&Layout{Schema: o.Schema})) {
+			rows = c.builders[i-1]
+		}
+		c.deciders, c.builders = append(c.deciders, d), append(c.builders, rows)
 	}
 	return nil
 }
@@ -98,8 +104,11 @@ func (c *rereadChunk) take(s *RereadSource, at int, next int64, records []*kgo.R
 	}
 }
 
-// decide works off a run of records and returns how many it took, -1 when their offsets do not rise.
+// decide works off a run of records of one decision and returns how many it took, -1 when their offsets do not rise. Rows have the
+// columns of the table, whatever the schema of their decision: what that lacks is a default or null, as it is where they are stored.
 func (c *rereadChunk) decide(s *RereadSource, next int64, records []*kgo.Record) int {
+	i, until := c.decisions.at(s.Source, max(records[0].Offset, next))
+	c.rows = c.builders[i]
 	c.rows.Reset()
 	c.letters.Reset()
 	c.source, c.records = s.Source, records
@@ -117,13 +126,15 @@ func (c *rereadChunk) decide(s *RereadSource, next int64, records []*kgo.Record)
 			n = len(records)
 			break
 		}
+		if r.Offset >= until {
+			break
+		}
 		bytes += recordBytes(r)
 		c.out.Holes += r.Offset - next
 		if next = r.Offset + 1; r.Attrs.IsControl() {
 			continue
 		}
 		c.out.Records++
-		i, _ := c.decisions.at(s.Source, r.Offset)
 		op, why := c.deciders[i].decide(r, c.rows)
 		if why != nil {
 			appendLetter(c.letters, s.Source, r, why)
@@ -132,6 +143,7 @@ func (c *rereadChunk) decide(s *RereadSource, next int64, records []*kgo.Record)
 		c.offsets, c.from, c.ops = append(c.offsets, r.Offset), append(c.from, int32(n)), append(c.ops, op)
 	}
 	c.out.Span.Next = next
-	c.out.Rows, c.out.Letters, c.out.Offsets = c.rows.View(), c.letters.View(), c.offsets
+	rows := c.rows.View()
+	c.out.Rows, c.out.Letters, c.out.Offsets = *rowset.Fill(&rows, c.options.Schema.Columns), c.letters.View(), c.offsets
 	return n
 }

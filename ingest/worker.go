@@ -9,6 +9,7 @@ import (
 
 	"nyala/offsets"
 	"nyala/store/batch"
+	"nyala/store/schema"
 )
 
 // worker turns an owner's records into chunks, one run of records at a time, in offset order.
@@ -19,6 +20,7 @@ type worker struct {
 	decision  int        // position of the one whose decider this is
 	until     int64      // where the next one begins
 	decider   *decider
+	schema    *schema.Schema // that it decodes under
 	pool      *chunkPool
 	letters   *letterWriter
 }

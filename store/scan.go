@@ -24,6 +24,9 @@ type ScanOptions struct {
 	Columns []schema.ColumnID  // in this order; none: rows are counted only, and batches have no columns
 	Where   []rowset.Predicate // all of which must hold
 	Ordered bool               // by primary key; else in any order
+	// Schema is the table's as the reader knows it; nil: the tablet's. A replica that lags behind, or one that is asked for a time
+	// before columns came, may not have these yet: no row of that time has a value there, so all have the default, or null.
+	Schema *schema.Schema
 }
 
 // Scanner gives the rows of a tablet at one timestamp. It keeps the rowsets that it began with, whatever is flushed or
@@ -53,6 +56,9 @@ type memView struct {
 func (t *Tablet) Scan(o ScanOptions) (*Scanner, error) {
 	s := &Scanner{}
 	table := t.Schema()
+	if o.Schema != nil && o.Schema.Version > table.Version {
+		table = o.Schema
+	}
 	for _, id := range o.Columns {
 		i := table.PositionOf(id)
 		if i < 0 {

@@ -34,6 +34,13 @@ func TestColumnAppended(t *testing.T) {
 	if r := s.apply(triple(2, 9, 9, 9), 210); r.Outcome != Malformed {
 		t.Fatalf("a row ahead of the table: got %+v", r)
 	}
+	for _, where := range [][]rowset.Predicate{nil, {{Column: extraID(1), Op: rowset.Equal, Values: []schema.Value{{Int: 42}}}}} {
+		// A reader that knows of columns that are still on the way here.
+		early := ScanOptions{Columns: []schema.ColumnID{1, extraID(1)}, Ordered: true, Where: where, Schema: next}
+		if got := s.rows(early); got != "1=42 2=42 " {
+			t.Errorf("before the columns came: got %q", got)
+		}
+	}
 	for _, name := range []string{"first", "second copy"} {
 		if r := s.apply(SchemaEntry(next), 300); r.Outcome != Applied {
 			t.Fatalf("%s: got %+v", name, r)

@@ -147,6 +147,7 @@ type Local struct {
 	Replicas   map[string]Replica `json:"replicas"`           // by tablet id
 	Connectors map[string]Feed    `json:"connectors"`         // by name
 	Settings   map[string]string  `json:"settings"`           // of connectors: a fingerprint of what its file has
+	Tables     map[string]string  `json:"tables"`             // of tables: a fingerprint of the definition in its file
 	Failures   map[string]string  `json:"failures,omitempty"` // what cannot run here, and why
 }
 

@@ -80,6 +80,7 @@ func (cmd SetConnector) apply(c *change) Result {
 		return refuse(Malformed, "connector %q, desired %q", cmd.Name, cmd.Desired)
 	}
 	next := &Connector{Name: cmd.Name, Table: cmd.Table}
+	t, hasTable := c.view().Table(cmd.Table)
 	if old, ok := c.view().Connector(cmd.Name); ok {
 		*next = *old
 		switch {
@@ -88,11 +89,13 @@ func (cmd SetConnector) apply(c *change) Result {
 		case old.Desired == cmd.Desired:
 			return c.unchanged()
 		}
-	} else {
-		next.Decisions = []Decision{{Version: 1, Settings: cmd.Settings, Since: c.now}}
+	} else if hasTable && t.Change != nil {
+		return refuse(Conflict, "connector %s: the columns of table %s are being changed to schema version %d", cmd.Name, t.Name, t.Change.Schema.Version)
+	} else if hasTable {
+		next.Decisions = []Decision{{Version: 1, Settings: cmd.Settings, Schema: t.Schema.Version, Since: c.now}}
 	}
 	next.Desired, next.Since = cmd.Desired, c.now
-	if _, ok := c.view().Table(cmd.Table); !ok {
+	if !hasTable {
 		return refuse(TableNotFound, "connector %s: there is no table %s", cmd.Name, cmd.Table)
 	}
 	s := c.edit()

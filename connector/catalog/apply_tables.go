@@ -15,7 +15,11 @@ func (cmd CreateTable) apply(c *change) Result {
 		return refuse(Malformed, "%v", err)
 	}
 	if old, ok := c.view().Table(cmd.Spec.Name); ok {
-		if d := differences(cmd.Spec, old.TableSpec); len(d) > 0 {
+		d := differences(cmd.Spec, old.TableSpec)
+		for _, n := range appended(cmd.Spec, old.TableSpec) {
+			d = append(d, "new column "+n.Name)
+		}
+		if len(d) > 0 {
 			return refuse(TableExists, "table %s exists, and differs in %s", old.Name, strings.Join(d, ", "))
 		}
 		r := c.unchanged()
@@ -49,6 +53,7 @@ func (c *change) makePartition(t *Table, low, high int64) (refusal Result, ok bo
 		tablet := &Tablet{
 			ID: s.NextTablet, Table: t.ID, Bucket: bucket, Low: low, High: high,
 			Bootstrap: where.Replicas, Leader: where.Leader, Fences: s.fences(t.Name),
+			Schema: t.Newest().Version,
 		}
 		for _, m := range where.Replicas {
 			tablet.Replicas = append(tablet.Replicas, Replica{Member: m, Voter: true})
@@ -155,6 +160,9 @@ func (cmd DropTable) apply(c *change) Result {
 	if strings.HasPrefix(t.Name, systemPrefix) {
 		return refuse(TableInUse, "table %s belongs to the system", t.Name)
 	}
+	if t.Change != nil {
+		return refuse(TableInUse, "the columns of table %s are being changed", t.Name)
+	}
 	for _, o := range c.view().Connectors {
 		if o.Table == t.Name && o.Desired == Running {
 			return refuse(TableInUse, "table %s is written by the running connector %s", t.Name, o.Name)
@@ -166,6 +174,9 @@ func (cmd DropTable) apply(c *change) Result {
 	}
 	i, _ := search(s.Tables, t.ID, tableID)
 	s.Tables = slices.Delete(s.Tables, i, i+1)
+	for _, k := range s.writers(t.Name) {
+		s.Connectors = put(s.Connectors, k.withoutTable(), connectorName)
+	}
 	r := c.done()
 	r.Table = t.ID
 	return r

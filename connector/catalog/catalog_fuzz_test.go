@@ -22,6 +22,8 @@ func commands() []Command {
 		RaiseCheckpoints{[]Checkpoint{{offsets.Source{}, 0}, {offsets.Source{Connector: "app"}, 1 << 40}}},
 		AskFates{m, []TabletID{2, 3}},
 		ChangeSettings{"app", 2, "beef"}, SettleSettings{"app", 2, []Position{{offsets.TopicID{7}, 3, 9}}}, ForgetSettings{"app", 2},
+		ChangeTable{"events", wider(events("events", 4, 1).Schema, "extra"), []ChangeSettings{{"app", 2, "beef"}}},
+		SettleTable{"events", 2, []SettleSettings{{"app", 2, []Position{{offsets.TopicID{7}, 3, 9}}}}},
 	}
 }
 

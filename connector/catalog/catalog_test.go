@@ -361,7 +361,7 @@ func TestChangeOfSettings(t *testing.T) {
 			t.Errorf("tablet %d of %s is made with the fences %v", tablet.ID, table.Name, tablet.Fences)
 		}
 	}
-	if got, want := len(r.Snapshot().Decides(c)), 2; got != want { // of the table and of the dead letters
+	if got, want := len(r.Snapshot().Decides("events")), 2; got != want { // of the table and of the dead letters
 		t.Errorf("%d tablets know of decisions, want %d", got, want)
 	}
 
@@ -496,7 +496,10 @@ func TestDump(t *testing.T) {
 	r.want(Done, SetConnector{Name: "app-events", Table: "events", Settings: "f00d", Desired: Running})
 	r.want(Done, ChangeSettings{"app-events", 2, "beef"})
 	r.want(Done, SettleSettings{"app-events", 2, []Position{{offsets.TopicID{7}, 0, 11}}})
-	r.want(Done, ChangeSettings{"app-events", 3, "f00d"})
+	extra := wider(events("events", 2, 1).Schema, "extra")
+	r.want(Done, ChangeTable{"events", extra, []ChangeSettings{{"app-events", 3, "beef"}}})
+	r.want(Done, SettleTable{"events", 2, []SettleSettings{{"app-events", 3, nil}}})
+	r.want(Done, ChangeTable{"events", wider(extra, "more"), []ChangeSettings{{"app-events", 4, "f00d"}}})
 	r.want(Done, SetNodeState{"n2", "00000002", NodeDown})
 	r.want(Done, register(3, 0x33))
 	for _, c := range Replacements(r.Snapshot()) {

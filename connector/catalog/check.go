@@ -70,6 +70,7 @@ func (s *Snapshot) Check() []error {
 			continue
 		}
 		s.checkPartitions(t, owned, fault)
+		s.checkChange(t, fault)
 	}
 	for _, t := range s.Tablets {
 		if t.ID == 0 || t.ID >= s.NextTablet {
@@ -122,6 +123,9 @@ func (s *Snapshot) checkPartitions(t *Table, owned map[TabletID]*Table, fault fu
 			tablet, ok := s.Tablet(id)
 			if !ok || owned[id] != nil || tablet.Table != t.ID || tablet.Bucket != bucket || tablet.Low != p.Low || tablet.High != p.High {
 				fault("table %s: partition [%d,%d) bucket %d: tablet %d is absent, doubled or another's", t.Name, p.Low, p.High, bucket, id)
+			}
+			if ok && tablet.Schema > t.Newest().Version {
+				fault("tablet %d: made with schema version %d, table %s has %d", id, tablet.Schema, t.Name, t.Newest().Version)
 			}
 			owned[id] = t
 		}

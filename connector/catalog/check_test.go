@@ -49,7 +49,7 @@ func TestCheckFinds(t *testing.T) {
 		{"connector", func(s *Snapshot) { s.Connectors[0].Decisions = nil }},
 		{"decision version", func(s *Snapshot) { s.Connectors[0].Decisions[0].Version = 0 }},
 		{"beginnings", func(s *Snapshot) { s.Connectors[0].Decisions[0].From = []Position{{Partition: 2}, {Partition: 1}} }},
-		{"change", func(s *Snapshot) { s.Connectors[0].Change = &Change{Version: 3} }},
+		{"change", func(s *Snapshot) { s.Connectors[0].Change = &Change{Version: 3, Schema: 1} }},
 	} {
 		s, err := parseState(good)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"nyala/offsets"
+	"nyala/store/schema"
 )
 
 // ErrMalformed is wrapped by the errors of Parse and ParseResult.
@@ -39,6 +40,8 @@ const (
 	KindChangeSettings
 	KindSettleSettings
 	KindForgetSettings
+	KindChangeTable
+	KindSettleTable
 )
 
 var kindNames = [...]string{
@@ -48,6 +51,7 @@ var kindNames = [...]string{
 	KindUpdateReplicas: "update_replicas", KindCreateCheckpoints: "create_checkpoints",
 	KindRaiseCheckpoints: "raise_checkpoints", KindAskFates: "ask_fates",
 	KindChangeSettings: "change_settings", KindSettleSettings: "settle_settings", KindForgetSettings: "forget_settings",
+	KindChangeTable: "change_table", KindSettleTable: "settle_table",
 }
 
 // String is the command's name.
@@ -145,6 +149,23 @@ type ForgetSettings struct {
 	Below     uint32 `json:"below"`
 }
 
+// ChangeTable begins a new version of a table's columns, the first of three steps: from here on tablets are made with it. It changes
+// the decision version of every connector that writes the table, for records are decoded under the columns of their decision; what
+// else changes of a connector's settings comes with it.
+type ChangeTable struct {
+	Table      string           `json:"table"`
+	Schema     *schema.Schema   `json:"schema"`               // the present columns, and new ones behind
+	Connectors []ChangeSettings `json:"connectors,omitempty"` // all that write the table, by name; their settings may be the present ones
+}
+
+// SettleTable puts the new columns in force, and the decision version of every connector with them. Whoever sends it has given every
+// tablet the columns, made it refuse the older versions, and then read how far they came.
+type SettleTable struct {
+	Table      string           `json:"table"`
+	Version    uint32           `json:"version"` // of the schema
+	Connectors []SettleSettings `json:"connectors,omitempty"`
+}
+
 // ReplaceReplica decides that Old leaves a tablet and New joins it. New may be another node, or the
 // same one after it lost its data. One replacement at a time is carried out per tablet.
 type ReplaceReplica struct {
@@ -198,6 +219,8 @@ func (AskFates) Kind() Kind          { return KindAskFates }
 func (ChangeSettings) Kind() Kind    { return KindChangeSettings }
 func (SettleSettings) Kind() Kind    { return KindSettleSettings }
 func (ForgetSettings) Kind() Kind    { return KindForgetSettings }
+func (ChangeTable) Kind() Kind       { return KindChangeTable }
+func (SettleTable) Kind() Kind       { return KindSettleTable }
 
 const (
 	commandVersion = 1
@@ -303,6 +326,10 @@ func parseBody(kind Kind, body []byte) (Command, error) {
 		return parseJSON[SettleSettings](body)
 	case KindForgetSettings:
 		return parseJSON[ForgetSettings](body)
+	case KindChangeTable:
+		return parseJSON[ChangeTable](body)
+	case KindSettleTable:
+		return parseJSON[SettleTable](body)
 	}
 	return nil, errors.New("unknown kind")
 }

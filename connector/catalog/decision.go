@@ -12,6 +12,7 @@ import (
 type Decision struct {
 	Version  uint32 `json:"version"`  // entries carry it, tablets refuse those of an older one
 	Settings string `json:"settings"` // all that decide, in one fixed form: equal text means equal decisions
+	Schema   uint32 `json:"schema"`   // version of the table's schema that records are decoded under
 	Since    Micros `json:"since"`
 	// From is where it begins in each source, by source; below, an older one decides. Sources that are not listed it decides alone.
 	From []Position `json:"from,omitempty"`
@@ -36,6 +37,7 @@ func (p Position) source(connector string) offsets.Source {
 type Change struct {
 	Version  uint32 `json:"version"`
 	Settings string `json:"settings"`
+	Schema   uint32 `json:"schema"`
 	Since    Micros `json:"since"`
 }
 
@@ -63,11 +65,11 @@ func (s *Snapshot) fences(table string) []offsets.Fence {
 	return list
 }
 
-// Decides lists the tablets that know what was decided on records of the connector: its table's and those of the dead letters.
-func (s *Snapshot) Decides(c *Connector) []TabletID {
+// Decides lists the tablets that know what was decided on records for a table: the table's own and those of the dead letters.
+func (s *Snapshot) Decides(table string) []TabletID {
 	var list []TabletID
 	for _, t := range s.Tables {
-		if t.Name != c.Table && t.Name != schema.DeadLettersTable {
+		if t.Name != table && t.Name != schema.DeadLettersTable {
 			continue
 		}
 		for _, p := range t.Partitions {
@@ -97,7 +99,7 @@ func (cmd ChangeSettings) apply(c *change) Result {
 	switch {
 	case !ok:
 		return refuse(ConnectorNotFound, "there is no connector %s", cmd.Connector)
-	case old.Change != nil && *old.Change == Change{cmd.Version, cmd.Settings, old.Change.Since}:
+	case old.Change != nil && *old.Change == Change{cmd.Version, cmd.Settings, old.Decision().Schema, old.Change.Since}:
 		return c.unchanged()
 	case old.Change != nil:
 		return refuse(Conflict, "connector %s: its settings are being changed to decision version %d", old.Name, old.Change.Version)
@@ -107,7 +109,7 @@ func (cmd ChangeSettings) apply(c *change) Result {
 		return refuse(Malformed, "connector %s: the settings of decision version %d are no others", old.Name, cmd.Version)
 	}
 	next := *old
-	next.Change = &Change{cmd.Version, cmd.Settings, c.now}
+	next.Change = &Change{cmd.Version, cmd.Settings, old.Decision().Schema, c.now}
 	s := c.edit()
 	s.Connectors = put(s.Connectors, &next, connectorName)
 	return c.done()
@@ -122,16 +124,24 @@ func (cmd SettleSettings) apply(c *change) Result {
 		return c.unchanged()
 	case old.Change == nil || old.Change.Version != cmd.Version:
 		return refuse(Stale, "connector %s: decision version %d is not what it changes to", old.Name, cmd.Version)
+	case old.Change.Schema != old.Decision().Schema:
+		return refuse(Conflict, "connector %s: decision version %d comes into force with the columns of table %s", old.Name, cmd.Version, old.Table)
 	}
+	next := c.settled(old, cmd.From)
+	s := c.edit()
+	s.Connectors = put(s.Connectors, next, connectorName)
+	return c.done()
+}
+
+// settled is a connector whose change comes into force behind what tablets hold.
+func (c *change) settled(old *Connector, held []Position) *Connector {
 	next := *old
-	before := old.Decision()
 	next.Decisions = append(slices.Clone(old.Decisions), Decision{
-		Version: cmd.Version, Settings: old.Change.Settings, Since: c.now, From: c.beginnings(old, cmd.From), Replaced: before.Settings,
+		Version: old.Change.Version, Settings: old.Change.Settings, Schema: old.Change.Schema, Since: c.now,
+		From: c.beginnings(old, held), Replaced: old.Decision().Settings,
 	})
 	next.Change = nil
-	s := c.edit()
-	s.Connectors = put(s.Connectors, &next, connectorName)
-	return c.done()
+	return &next
 }
 
 // beginnings is where the next version of c's settings begins: behind everything that tablets hold, and never below a
@@ -188,6 +198,9 @@ func (c *Connector) check(fault func(string, ...any)) {
 	for i, d := range c.Decisions {
 		if d.Version == 0 || i > 0 && d.Version <= c.Decisions[i-1].Version {
 			fault("connector %s: decision version %d is 0, or not above the one before", c.Name, d.Version)
+		}
+		if i > 0 && d.Schema < c.Decisions[i-1].Schema {
+			fault("connector %s: decision version %d is under schema version %d, the one before under %d", c.Name, d.Version, d.Schema, c.Decisions[i-1].Schema)
 		}
 		if !slices.IsSortedFunc(d.From, func(a, b Position) int { return a.source("").Compare(b.source("")) }) {
 			fault("connector %s: the beginnings of decision version %d are not sorted", c.Name, d.Version)

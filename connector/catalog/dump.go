@@ -116,16 +116,16 @@ func (p *printer) snapshot(s *Snapshot) {
 	for _, c := range s.Connectors {
 		p.line("%s\t%s\t%s\t%s", c.Name, c.Table, c.Desired, c.Since.text())
 	}
-	p.line("\nconnector\tdecision\tsince\tsettings")
+	p.line("\nconnector\tdecision\tschema\tsince\tsettings")
 	for _, c := range s.Connectors {
 		for _, d := range c.Decisions {
-			p.line("%s\t%d\t%s\t%s", c.Name, d.Version, d.Since.text(), d.Settings)
+			p.line("%s\t%d\t%d\t%s\t%s", c.Name, d.Version, d.Schema, d.Since.text(), d.Settings)
 			for _, at := range d.From {
 				p.line("\tfrom %d of %s", at.Next, at.source(c.Name))
 			}
 		}
 		if c.Change != nil {
-			p.line("%s\t%d is coming\t%s\t%s", c.Name, c.Change.Version, c.Change.Since.text(), c.Change.Settings)
+			p.line("%s\t%d is coming\t%d\t%s\t%s", c.Name, c.Change.Version, c.Change.Schema, c.Change.Since.text(), c.Change.Settings)
 		}
 	}
 }
@@ -141,8 +141,15 @@ func (p *printer) table(t *Table) {
 		}
 		p.line("  ahead %d, retain %s, at most %d ranges, floor %s, refused %d", t.Ahead, intervalText(t.Schema, t.Retain), t.RangesMax, floor, len(t.Refused))
 	}
-	for _, c := range t.Schema.Columns {
-		p.line("  column %d %s", c.ID, columnText(c))
+	for _, c := range t.Newest().Columns {
+		since := ""
+		switch {
+		case c.Since > t.Schema.Version:
+			since = fmt.Sprintf(", coming with schema version %d since %s", c.Since, t.Change.Since.text())
+		case c.Since > 0:
+			since = fmt.Sprintf(", since schema version %d", c.Since)
+		}
+		p.line("  column %d %s%s", c.ID, columnText(c), since)
 	}
 	for _, part := range t.Partitions {
 		p.line("  partition %s tablets %v", t.rangeOf(part.Low, part.High), part.Tablets)

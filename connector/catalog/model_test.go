@@ -258,16 +258,16 @@ func drawVersion(t *rapid.T) uint32 { return rapid.Uint32Range(1, 4).Draw(t, "ve
 func drawCommand(t *rapid.T) Command {
 	member, tablet := drawMember(t), TabletID(rapid.IntRange(0, 12).Draw(t, "tablet"))
 	days := rapid.IntRange(-3, 6).Draw(t, "days")
-	switch Kind(rapid.IntRange(1, int(KindForgetSettings)+4).Draw(t, "kind")) {
+	switch Kind(rapid.IntRange(1, int(KindSettleTable)+8).Draw(t, "kind")) {
 	case KindInitCluster:
 		return InitCluster{"tracking", "c0ffee", []Member{member}}
 	case KindSetNodeState:
 		return SetNodeState{member.Node, member.Incarnation, rapid.SampledFrom([]NodeState{NodeUp, NodeDown, NodeDraining}).Draw(t, "state")}
-	case KindCreateTable, KindForgetSettings + 1:
+	case KindCreateTable, KindSettleTable + 1:
 		return CreateTable{drawSpec(t)}
 	case KindDropTable:
 		return DropTable{drawTable(t)}
-	case KindEnsureRange, KindForgetSettings + 2, KindForgetSettings + 3:
+	case KindEnsureRange, KindSettleTable + 2, KindSettleTable + 3:
 		return EnsureRange{drawTable(t), day(days), rapid.Bool().Draw(t, "scheduled")}
 	case KindDropRanges:
 		return DropRanges{drawTable(t), int64(days) * microsPerDay}
@@ -296,6 +296,24 @@ func drawCommand(t *rapid.T) Command {
 		return c
 	case KindForgetSettings:
 		return ForgetSettings{"c", drawVersion(t)}
+	case KindChangeTable, KindSettleTable + 4, KindSettleTable + 5:
+		c := ChangeTable{Table: drawTable(t), Schema: events("events", 1, 0).Schema}
+		if c.Table != "flat" {
+			c.Schema = events("events", 2, 1).Schema
+		}
+		for range drawVersion(t) - 1 { // the one that follows is among them
+			c.Schema = wider(c.Schema, fmt.Sprint("extra", c.Schema.Version))
+		}
+		if rapid.Bool().Draw(t, "connectors") {
+			c.Connectors = []ChangeSettings{{"c", drawVersion(t), rapid.SampledFrom([]string{"a", "b", ""}).Draw(t, "settings")}}
+		}
+		return c
+	case KindSettleTable, KindSettleTable + 6, KindSettleTable + 7:
+		c := SettleTable{Table: drawTable(t), Version: drawVersion(t)}
+		if rapid.Bool().Draw(t, "connectors") {
+			c.Connectors = []SettleSettings{{"c", drawVersion(t), []Position{{Next: 7}}}}
+		}
+		return c
 	}
 	n := drawMember(t)
 	return RegisterNode{Name: n.Node, Incarnation: n.Incarnation, Cluster: rapid.SampledFrom([]string{"", "", "c0ffee", "other"}).Draw(t, "cluster"), Rack: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "rack")}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"nyala/store/schema"
 )
@@ -40,12 +39,12 @@ type Wanted struct {
 // left alone. What differs from its definition is an error that names the difference: changing it is
 // another operation's work. Errors do not keep the other commands from being run, in their order. The leader
 // of the system group plans again when the view changed, and from time to time: a plan for a new table only
-// creates it. Settings of a connector that are not those in force become a ChangeSettings, which the caller runs once all
-// nodes have them.
+// creates it. Settings of a connector that are not those in force become a ChangeSettings, and columns that were appended to a table
+// a ChangeTable with the settings of its connectors; the caller runs these once all nodes have them.
 func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 	var commands []Command
 	var errs []error
-	differ := map[string]bool{} // tables: settings may speak of columns that they do not have
+	differ := map[string]bool{} // tables: settings may speak of columns that they do not have, or not yet
 	for _, spec := range w.Tables {
 		t, exists := s.Table(spec.Name)
 		if exists && spec.RangesMax == 0 && spec.Schema != nil && spec.Schema.Range != nil {
@@ -60,9 +59,16 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 			commands = append(commands, CreateTable{spec})
 			continue
 		}
-		if d := differences(spec, t.TableSpec); len(d) > 0 {
+		differ[spec.Name] = t.Change != nil
+		switch next, err := Grown(spec, t); {
+		case err != nil:
 			differ[spec.Name] = true
-			errs = append(errs, fmt.Errorf("catalog: table %s differs from its definition in the configuration: %s", t.Name, strings.Join(d, ", ")))
+			errs = append(errs, err)
+		case next != nil:
+			differ[spec.Name] = true
+			if c, ok := planColumns(w, s, t, next); ok {
+				commands = append(commands, c)
+			}
 		}
 		ranges, err := planRanges(t, now)
 		commands = append(commands, ranges...)
@@ -78,6 +84,7 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 		case !exists && !hasTable && planned:
 		case !exists && !hasTable:
 			errs = append(errs, fmt.Errorf("catalog: connector %s: there is no table %s", spec.Name, spec.Table))
+		case !exists && differ[spec.Table]:
 		case !exists:
 			commands = append(commands, SetConnector{Name: spec.Name, Table: spec.Table, Settings: spec.Settings, Desired: Running})
 		case c.Table != spec.Table:
@@ -87,6 +94,25 @@ func Plan(w Wanted, s *Snapshot, now Micros) ([]Command, []error) {
 		}
 	}
 	return commands, errs
+}
+
+// planColumns changes a table and all its connectors in one step. It waits while one of them changes.
+func planColumns(w Wanted, s *Snapshot, t *Table, next *schema.Schema) (ChangeTable, bool) {
+	c := ChangeTable{Table: t.Name, Schema: next}
+	if t.Change != nil {
+		return c, false
+	}
+	for _, k := range s.writers(t.Name) {
+		if k.Change != nil {
+			return c, false
+		}
+		settings := k.Decision().Settings
+		if i := slices.IndexFunc(w.Connectors, func(o ConnectorSpec) bool { return o.Name == k.Name && o.Table == t.Name }); i >= 0 {
+			settings = w.Connectors[i].Settings
+		}
+		c.Connectors = append(c.Connectors, ChangeSettings{k.Name, k.Decision().Version + 1, settings})
+	}
+	return c, true
 }
 
 // planRanges is for tables that are partitioned by time; others get their ranges when records need them.
@@ -161,7 +187,7 @@ func (s *Snapshot) current(m Member) bool {
 	return ok && n.Incarnation == m.Incarnation
 }
 
-// differences names the parts of a definition in which two differ.
+// differences names the parts of a definition in which two differ, but for columns that were appended.
 func differences(got, want TableSpec) []string {
 	var d []string
 	note := func(same bool, format string, args ...any) {
@@ -181,8 +207,11 @@ func differences(got, want TableSpec) []string {
 	note(rangeText(g) == rangeText(w), "range %s (it has %s)", rangeText(g), rangeText(w))
 	for i, c := range g.Columns {
 		p := w.Position(c.Name)
+		if p < 0 && i >= len(w.Columns) {
+			continue
+		}
 		if p < 0 {
-			note(false, "new column %s", c.Name)
+			note(false, "new column %s, which is not behind all others", c.Name)
 			continue
 		}
 		note(p == i, "position %d of column %s (it has %d)", i+1, c.Name, p+1)
@@ -192,6 +221,12 @@ func differences(got, want TableSpec) []string {
 		note(g.Position(c.Name) >= 0, "column %s is gone", c.Name)
 	}
 	return d
+}
+
+// appended are the columns that got has behind as many as want has, and want has not.
+func appended(got, want TableSpec) []schema.Column {
+	fresh := got.Schema.Columns[min(len(want.Schema.Columns), len(got.Schema.Columns)):]
+	return slices.DeleteFunc(slices.Clone(fresh), func(c schema.Column) bool { return want.Schema.Position(c.Name) >= 0 })
 }
 
 func names(s *schema.Schema, positions []int) []string {

@@ -100,6 +100,8 @@ type Table struct {
 	// Refused are lower bounds of range partitions that were refused because the table had too many.
 	// They stay refused: their records are dead letters, and would be there twice if a replay found room.
 	Refused []int64 `json:"refused,omitempty"`
+	// Change is a new version of the schema on its way; nil when none is.
+	Change *TableChange `json:"change,omitempty"`
 }
 
 // Partition is one range partition: rows whose range column is in [Low, High), one tablet a bucket.
@@ -151,6 +153,8 @@ type Tablet struct {
 	Bootstrap []Member `json:"bootstrap,omitempty"`
 	// Fences are the decisions that the tablet refused from its birth. They never change: every replica begins with them.
 	Fences []offsets.Fence `json:"fences,omitempty"`
+	// Schema is the version of the table's schema that the tablet was made with. It never changes: what came later is in its log.
+	Schema uint32 `json:"schema"`
 	// MembersIndex is the index of the membership that was last reported; older reports are refused.
 	MembersIndex uint64 `json:"membersIndex,omitempty"`
 	// Leader is the node that should lead, so that leaders are spread.

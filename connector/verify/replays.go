@@ -12,6 +12,7 @@ import (
 	"nyala/ingest"
 	"nyala/offsets"
 	"nyala/store/batch"
+	"nyala/store/rowset"
 	"nyala/store/schema"
 )
 
@@ -118,10 +119,10 @@ func (p *replays) content(ctx context.Context, connector string, letter func() *
 	if err != nil {
 		return nil, 0, fmt.Errorf("verify: row of a claim in %s: %w", schema.ReplaysTable, err)
 	}
-	if w.Batch.Rows != 1 || len(w.Batch.Columns) != len(p.r.o.Table.Schema.Columns) {
-		return nil, 0, nil // made under another schema
+	if w.Batch.Rows != 1 {
+		return nil, 0, nil
 	}
-	return &w.Batch, op, nil
+	return rowset.Fill(&w.Batch, p.r.o.Table.Schema.Columns), op, nil // it may have been made under another schema
 }
 
 var operations = map[string]batch.Op{"upsert": batch.Upsert, "insert": batch.Insert, "delete": batch.Delete}
