@@ -264,8 +264,11 @@ func (s *simulation) crossWithoutCopy(point string, survive float64) {
 // crossByColumns gives all nodes a file with one more column, and cuts the power of the one that carries the change out.
 func (s *simulation) crossByColumns(point string, survive float64) {
 	s.begin()
-	s.produceSome()
-	s.pause(3 * time.Second)
+	for len(s.marks) == 0 { // a table that is not made yet would have the column from the first
+		s.produceSome()
+		s.pause(3 * time.Second)
+		s.checkMarks()
+	}
 	s.wide++
 	s.newest = widened(s.config, s.wide)
 	t := s.arm(point, "", 0, survive)
