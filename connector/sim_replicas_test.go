@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"nyala/connector/api"
 	"nyala/connector/catalog"
 	"nyala/connector/query"
@@ -61,7 +63,7 @@ func (s *simulation) compareReplicas() {
 			}
 		}
 	}
-	time.Sleep(2*s.flush.Age + 3*time.Second) // everything is in files
+	s.flushAll()
 	status := s.awaitCalm("n1")
 	s.checkMembers()
 	s.checkSums()
@@ -81,6 +83,21 @@ func (s *simulation) compareReplicas() {
 	}
 	if compared < len(status.Tablets) {
 		s.t.Fatalf("of %d tablets only %d pairs of replicas are durable to the same index", len(status.Tablets), compared)
+	}
+}
+
+// flushAll has everything in files on every node. To wait for that, up to minutes where flushes are rare, would cost a
+// third of a seed.
+func (s *simulation) flushAll() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, id := range s.ids() {
+		g.Go(func() error { return s.nodes[id].Checkpoint(ctx) })
+	}
+	if err := g.Wait(); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
