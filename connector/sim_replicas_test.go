@@ -64,6 +64,9 @@ func (s *simulation) compareReplicas() {
 		}
 	}
 	s.flushAll()
+	if slices.ContainsFunc(s.streams, func(st *stream) bool { return st.short }) {
+		time.Sleep(2 * time.Minute) // the history of what was read ends
+	}
 	status := s.awaitCalm("n1")
 	s.checkMembers()
 	s.checkSums()

@@ -126,7 +126,8 @@ func (t *Tablet) adopt(f *frozenRowSet, a added, files obtained) (*diskRowSet, e
 }
 
 // bury marks in the DiskRowSet d that a row of f died. If the file was encoded or its rows sorted here, rowOf says which row that is
-// there; if not, its key and its birth do.
+// there; if not, its key and its birth do. Rows that died in the entry that brought them are in no file, and may have the key and the
+// birth of one that is: of the row that this entry put in their place.
 func (f *frozenRowSet) bury(d *diskRowSet, k death, rowOf []uint32) error {
 	if rowOf != nil {
 		if row := rowOf[k.row]; row != noRow {
@@ -134,9 +135,13 @@ func (f *frozenRowSet) bury(d *diskRowSet, k death, rowOf []uint32) error {
 		}
 		return nil
 	}
+	birth := f.birth(k.row)
+	if k.at == birth {
+		return nil
+	}
 	row, n, err := d.Lookup(f.keys.At(int(k.row)))
 	for i := row; i < row+n; i++ {
-		if d.Birth(i) == f.birth(k.row) {
+		if d.Birth(i) == birth {
 			d.deaths.set(uint32(i), k.at)
 		}
 	}

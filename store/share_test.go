@@ -173,3 +173,29 @@ func TestDifferenceIsNoticed(t *testing.T) {
 		}
 	}
 }
+
+// TestCopyKeepsLastOfEntry: of two rows of a key in one entry the first dies at its birth, which is the birth of the second, too. Where the
+// file was copied and its rows are looked up by key and birth, that death is not the second one's.
+func TestCopyKeepsLastOfEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{FlushAge: time.Hour})
+		defer g.close()
+		rows := []int64{7, 1, 7, 2}
+		for k := range int64(4 * sortShare) { // few deaths, so that rows are not sorted again
+			rows = append(rows, 100+k, k)
+		}
+		for g.write(rows...); byAll(3, uint64(len(g.log)+1)); {
+			g.write(200, 1)
+		}
+		if err := g.managers[0].Checkpoint(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		g.equal(1)
+		if g.points[1][Copied].Load() != 1 {
+			t.Fatal("nothing was copied")
+		}
+		if alive := int64(len(rows)/2 - 1); g.tablets[1].Status().Rows < alive {
+			t.Errorf("%d rows where the file was copied, want %d", g.tablets[1].Status().Rows, alive)
+		}
+	})
+}
