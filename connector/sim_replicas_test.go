@@ -63,10 +63,10 @@ func (s *simulation) compareReplicas() {
 			}
 		}
 	}
-	s.flushAll()
 	if slices.ContainsFunc(s.streams, func(st *stream) bool { return st.short }) {
-		time.Sleep(2 * time.Minute) // the history of what was read ends
+		time.Sleep(2 * time.Minute) // the history of what was read ends, and files leave out what died in it
 	}
+	s.flushAll()
 	status := s.awaitCalm("n1")
 	s.checkMembers()
 	s.checkSums()

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"nyala/configs"
 	"nyala/connector/api"
 	"nyala/connector/catalog"
 	"nyala/store/schema"
@@ -36,7 +37,7 @@ func TestStatusWhileAReplacedReplicaVotes(t *testing.T) {
 				}}
 			}
 			var s api.Status
-			(&Node{}).tabletStatus(&s, view, locals)
+			(&Node{options: Options{Config: &configs.Config{}}}).tabletStatus(&s, view, locals)
 			if got := slices.ContainsFunc(s.Reasons, func(r string) bool { return strings.HasPrefix(r, name) }); got != leaving || len(s.Reasons) > 1 {
 				t.Errorf("%s, leaving %v: reasons %q", name, leaving, s.Reasons)
 			}
