@@ -72,9 +72,6 @@ func (w *witness) follow(id string, n *Node) {
 	w.mu.nodes[id] = n
 }
 
-// leave ends that, before the node does.
-func (w *witness) leave(id string) { w.follow(id, nil) }
-
 // complaints are what nodes say when a disk did not keep what it had synced, or when replicas that applied the same made other files.
 var complaints = []string{"replica differs from the leader", "replica is damaged", "file is damaged", "the catalog is damaged", "tablet failed"}
 
