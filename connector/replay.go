@@ -244,44 +244,64 @@ func (r *replay) carryOut(ctx context.Context) error {
 // put sends some claims, table by table, and marks them.
 func (r *replay) put(ctx context.Context, open *openClaims) error {
 	for table, rows := range open.byTable() {
-		claims := make([]ingest.Claim, len(rows))
-		for i, row := range rows {
-			var err error
-			if claims[i], err = open.claim(row); err != nil {
+		if r.n.options.broken == replayForgotten {
+			rows = slices.DeleteFunc(rows, func(row int) bool { return open.run(row) != r.run })
+		}
+		if r.n.options.broken == replayMarkedEarly {
+			if err := r.mark(ctx, open, rows, nil); err != nil {
 				return err
 			}
 		}
-		refused, err := r.writer.Put(ctx, table, claims)
-		if errors.Is(err, ingest.ErrClaim) {
-			return coded(http.StatusConflict, "claim_does_not_fit", "%v: the table %s has changed so that a letter that was taken up before does not fit any more", err, table)
-		}
+		refused, err := r.send(ctx, table, open, rows)
 		if err != nil {
 			return err
 		}
-		if err := r.hook(ctx, "put"); err != nil {
+		if err := r.mark(ctx, open, rows, refused); err != nil {
 			return err
 		}
-		marks := ingest.SystemRows(schema.Replays())
-		for i, row := range rows {
-			note := ""
-			if slices.Contains(refused, uint32(i)) {
-				note = "its range is no longer kept: there is no row"
-			}
-			open.appendMark(marks, row, r.n.options.Now().UnixMicro(), note)
+		for _, row := range rows {
 			if open.run(row) == r.run {
 				r.progress.Replayed++
 			} else {
 				r.progress.Finished++
 			}
 		}
-		if err := r.writer.WriteRows(ctx, schema.ReplaysTable, marks, batch.Upsert); err != nil {
-			return err
-		}
-		if err := r.hook(ctx, "marked"); err != nil {
-			return err
-		}
 	}
 	return nil
+}
+
+// send has the rows of some claims on a table applied, and returns which of the claims have none: their range is no longer kept.
+func (r *replay) send(ctx context.Context, table string, open *openClaims, rows []int) (refused []uint32, err error) {
+	claims := make([]ingest.Claim, len(rows))
+	for i, row := range rows {
+		if claims[i], err = open.claim(row); err != nil {
+			return nil, err
+		}
+	}
+	refused, err = r.writer.Put(ctx, table, claims)
+	if errors.Is(err, ingest.ErrClaim) {
+		return nil, coded(http.StatusConflict, "claim_does_not_fit", "%v: the table %s has changed so that a letter that was taken up before does not fit any more", err, table)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return refused, r.hook(ctx, "put")
+}
+
+// mark says of claims that they are carried out.
+func (r *replay) mark(ctx context.Context, open *openClaims, rows []int, refused []uint32) error {
+	marks := ingest.SystemRows(schema.Replays())
+	for i, row := range rows {
+		note := ""
+		if slices.Contains(refused, uint32(i)) {
+			note = "its range is no longer kept: there is no row"
+		}
+		open.appendMark(marks, row, r.n.options.Now().UnixMicro(), note)
+	}
+	if err := r.writer.WriteRows(ctx, schema.ReplaysTable, marks, batch.Upsert); err != nil {
+		return err
+	}
+	return r.hook(ctx, "marked")
 }
 
 // write proposes an entry. The error of an interruption leaves its fate open, as that of a lost connection does.

@@ -102,7 +102,7 @@ func (s *simulation) finishSettings() {
 
 // compareOdd wants each odd record to be what the decision on its offset made of it, and nothing else; and the newest settings
 // to be in force.
-func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, letters map[place]bool, lost []lostRange) error {
+func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, letters map[place]bool, claims map[letter]bool, lost []lostRange) error {
 	c, ok := s.nodes[id].catalog.Snapshot().Connector(st.connector)
 	if !ok || c.Change != nil {
 		return fmt.Errorf("%s: its settings change on %s", st.connector, id)
@@ -139,8 +139,12 @@ func (s *simulation) compareOdd(id string, st *stream, rows map[int64]row, lette
 		_, isRow := found[at]
 		gone := at.offset < begun[at.partition] || slices.ContainsFunc(lost, func(g lostRange) bool { return g.covers(at) })
 		d := decisionAt(c, s.source(st, at.partition), at.offset)
-		wanted := strings.Contains(d.Settings, `"on_unknown_field":"ignore"`) || columnsOf(t, d) >= 2 && !alwaysUnknown(st.odd[at].key)
+		wanted := takes(t, d, st.odd[at].key)
 		switch {
+		case letters[at] && !wanted:
+			if err := s.checkClaim(c, t, d, letter{st.flow(), at}, st.odd[at].key, isRow, claims); err != nil {
+				return err
+			}
 		case isRow && letters[at]:
 			return &wrongRows{fmt.Sprintf("%s: the record at %v is a row and a dead letter; %+v", c.Name, at, c.Decisions)}
 		case !isRow && !letters[at] && !gone:

@@ -85,6 +85,8 @@ var mistakes = []struct {
 	{"tablets are not given the columns that come", broken{node: columnsLeftOut}, 20, false},
 	{"records are decoded under the newest columns", broken{node: columnsUndecided}, 60, false},
 	{"a manifest forgets columns that came", broken{store: 22}, 80, false},
+	{"a replay marks claims before their rows are sent", broken{node: replayMarkedEarly}, 40, false},
+	{"nobody finishes what an interrupted replay claimed", broken{node: replayForgotten}, 20, false},
 }
 
 // TestSimulationFindsMistakes breaks one rule at a time, in a process of its own, for many of them end in a panic: a

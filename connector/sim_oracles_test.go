@@ -218,6 +218,10 @@ type snapshot struct {
 	from  string
 }
 
+// lookLimit is how much of the bubble's time a look in the middle of faults may take: there may be no majority, and waiting for one is
+// not what a seed is for.
+const lookLimit = time.Second
+
 // takeSnapshot reads a table in the middle of it all, if it can, and holds it against the checkpoints of before.
 func (s *simulation) takeSnapshot() {
 	table := s.streams[s.rng.IntN(len(s.streams))].table
@@ -226,7 +230,7 @@ func (s *simulation) takeSnapshot() {
 		return
 	}
 	floors := maps.Clone(s.marks)
-	stream, at, err := s.readAt(id, table, 0, rowColumns, 3*time.Second)
+	stream, at, err := s.readAt(id, table, 0, rowColumns, lookLimit)
 	if err != nil {
 		return // there may be no majority
 	}
@@ -320,7 +324,7 @@ func (s *simulation) checkMarks() {
 		if len(list.Checkpoints) == 0 {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 		r, err := n.propose(ctx, list)
 		cancel()
 		if err != nil {
@@ -366,7 +370,7 @@ func (s *simulation) await(deadline time.Time, try func() error) {
 			st := s.nodes["n1"].status(context.Background())
 			s.t.Fatalf("%v; status %v %+v", err, st.Reasons, st.Connectors)
 		}
-		time.Sleep(250 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 	}
 }
 
@@ -429,10 +433,6 @@ func (s *stream) flow() flow { return flow{s.connector, s.name} }
 
 // compareLetters wants each bad record in nyala.dead_letters once, and of the odd ones those that are no rows; nothing else.
 func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange, rows map[string]map[int64]row) error {
-	type letter struct {
-		flow
-		at place
-	}
 	stream, _, err := s.readAt(id, "nyala.dead_letters", 0, []string{"connector", "topic", "partition", "offset"}, 20*time.Second)
 	if err != nil {
 		return err
@@ -453,6 +453,15 @@ func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange, rows m
 	if err != nil {
 		return err
 	}
+	claims, err := s.readClaims(id)
+	if err != nil {
+		return err
+	}
+	for l := range claims {
+		if !seen[l] {
+			return fmt.Errorf("dead letter %v is claimed, and not there", l)
+		}
+	}
 	for _, st := range s.streams {
 		begun, _ := s.begun(st)
 		for at := range st.letters {
@@ -460,6 +469,9 @@ func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange, rows m
 			lost := slices.ContainsFunc(gaps[st.flow()], func(g lostRange) bool { return g.covers(at) })
 			if !seen[l] && !lost && at.offset >= begun[at.partition] {
 				return fmt.Errorf("dead letter %v is missing", l)
+			}
+			if _, claimed := claims[l]; claimed {
+				return &wrongRows{fmt.Sprintf("dead letter %v is claimed, and can be no row", l)}
 			}
 			delete(seen, l)
 		}
@@ -469,7 +481,7 @@ func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange, rows m
 			odd[at] = seen[l]
 			delete(seen, l)
 		}
-		if err := s.compareOdd(id, st, rows[st.table], odd, gaps[st.flow()]); err != nil {
+		if err := s.compareOdd(id, st, rows[st.table], odd, claims, gaps[st.flow()]); err != nil {
 			return err
 		}
 	}

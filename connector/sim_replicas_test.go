@@ -64,7 +64,7 @@ func (s *simulation) compareReplicas() {
 		}
 	}
 	if slices.ContainsFunc(s.streams, func(st *stream) bool { return st.short }) {
-		time.Sleep(2 * time.Minute) // the history of what was read ends, and files leave out what died in it
+		time.Sleep(75 * time.Second) // the history of what was read ends, and files leave out what died in it
 	}
 	s.flushAll()
 	status := s.awaitCalm("n1")
@@ -218,7 +218,7 @@ func (s *simulation) takeLedger() {
 	if n == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), lookLimit)
 	defer cancel()
 	at, tablets, err := n.settle(ctx, table, 0, func(_ *catalog.Snapshot, t *catalog.Table) []catalog.TabletID {
 		if len(t.Partitions) == 0 {

@@ -71,6 +71,7 @@ type simulation struct {
 	newest     *configs.Config      // that an operator has given to the nodes; nil: the first one
 	refuses    bool                 // it makes dead letters of odd records
 	wide       int                  // so many columns it appends to every table
+	replaying  *replays             // nil: dead letters are not replayed
 	refusals   []*kfake.FaultHandle // what Kafka answers with errors
 	trace      []string
 }
@@ -136,6 +137,7 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 	s := newSimulation(t, seed, rules)
 	defer s.end()
 	defer s.watchNodes()()
+	s.prepareReplays()
 	if s.rng.IntN(6) == 0 {
 		s.crashAtPoint("") // in the first start
 	}
@@ -146,6 +148,10 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 	for step := range simSteps {
 		s.produceSome()
 		s.disturb()
+		if s.replaying != nil && step == simSteps/2 {
+			s.changeSettings("")
+		}
+		s.replaySome()
 		s.pause(3 * time.Second)
 		s.tendStopped()
 		s.checkSeen()
@@ -163,6 +169,7 @@ func simulate(t *testing.T, seed uint64, rules broken) {
 	s.finishSettings()
 	s.produceSome()
 	s.awaitTruth()
+	s.replayAll()
 	s.compareReplicas()
 	s.checkSeen()
 	s.checkOnce()

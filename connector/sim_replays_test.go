@@ -1,0 +1,188 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"nyala/connector/api"
+	"nyala/connector/catalog"
+	"nyala/store/batch"
+	"nyala/store/schema"
+)
+
+// replays are those of dead letters that a seed has, from any node, several at a time, interrupted at any step. Its numbers are drawn apart,
+// so that the other faults of a seed are the same without them.
+type replays struct {
+	rng   *rand.Rand
+	wg    sync.WaitGroup
+	ended bool  // all letters were replayed, behind all faults
+	rows  int64 // that they became
+}
+
+// replayLimit is how much of the bubble's time a replay may take in the middle of faults.
+const replayLimit = 15 * time.Second
+
+// prepareReplays gives a third of the seeds replays, and settings to begin with that leave something to replay once they have changed.
+func (s *simulation) prepareReplays() {
+	if rng := rand.New(rand.NewPCG(s.seed, 4)); rng.IntN(3) == 0 {
+		s.replaying = &replays{rng: rng}
+		s.refuses, s.config = true, refusing(s.config, true)
+	}
+}
+
+// replaySome begins a replay now and then, and does not wait for it.
+func (s *simulation) replaySome() {
+	if s.replaying == nil || s.replaying.rng.IntN(2) == 0 {
+		return
+	}
+	p := s.replaying
+	id := s.ids()[p.rng.IntN(len(s.ids()))]
+	n := s.nodes[id]
+	if n == nil {
+		return
+	}
+	r, err := s.replayer(n, 1+p.rng.IntN(20), 1+p.rng.IntN(4))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	last, rng := p.rng.IntN(40), rand.New(rand.NewPCG(p.rng.Uint64(), 0))
+	s.note("%s replays dead letters, %d steps at most", id, last)
+	ctx, cancel := context.WithTimeout(context.Background(), replayLimit)
+	stop := context.AfterFunc(n.ctx, cancel) // as the HTTP server has it
+	r.steps.after = func(ctx context.Context, _ string) error {
+		if last--; last < 0 {
+			cancel()
+			return errInterrupted
+		}
+		if rng.IntN(3) == 0 {
+			sleep(ctx, time.Duration(rng.IntN(800))*time.Millisecond)
+		}
+		return ctx.Err()
+	}
+	p.wg.Go(func() {
+		defer stop()
+		defer cancel()
+		r.runAll(ctx)
+	})
+}
+
+// replayer is a replay of all letters in small steps.
+func (s *simulation) replayer(n *Node, letters, entryRows int) (*replay, error) {
+	r, err := n.newReplay(replayRequest{}, func(api.Replay) error { return nil })
+	if err == nil {
+		r.steps.letters, r.writer.EntryRows = letters, entryRows
+	}
+	return r, err
+}
+
+// replayAll replays on one node until that has come to its end, and on another, which must find nothing to do.
+func (s *simulation) replayAll() {
+	s.t.Helper()
+	if s.replaying == nil {
+		return
+	}
+	s.replaying.wg.Wait()
+	s.note("n1 replays dead letters")
+	s.await(time.Now().Add(endLimit), func() error {
+		last, err := s.replayOn("n1", replayRequest{})
+		if err != nil {
+			return err
+		}
+		s.note("replayed %d, finished %d of %d", last.Replayed, last.Finished, last.Letters)
+		return nil
+	})
+	s.await(time.Now().Add(endLimit), func() error {
+		again, err := s.replayOn("n2", replayRequest{})
+		if err == nil && (again.Replayed != 0 || again.Finished != 0) {
+			return &wrongRows{fmt.Sprintf("another replay did something: %+v", again)}
+		}
+		return err
+	})
+	s.replaying.ended = true
+	s.await(time.Now().Add(endLimit), func() error {
+		claims, err := s.readClaims("n1")
+		if err != nil {
+			return err
+		}
+		s.replaying.rows = int64(len(claims))
+		return s.compareTables("n1")
+	})
+}
+
+// carriedOut is how many rows were letters before.
+func (p *replays) carriedOut() int64 {
+	if p == nil {
+		return 0
+	}
+	return p.rows
+}
+
+// letter names a dead letter.
+type letter struct {
+	flow
+	at place
+}
+
+// readClaims lists the letters that were taken up, and whether they are marked as carried out.
+func (s *simulation) readClaims(id string) (map[letter]bool, error) {
+	if s.replaying == nil {
+		return nil, nil
+	}
+	stream, _, err := s.readAt(id, schema.ReplaysTable, 0, []string{"connector", "topic", "partition", "offset", "replayed", "note"}, 20*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	claims := map[letter]bool{}
+	err = pour(stream, func(b *batch.Batch) error {
+		for i := range b.Rows {
+			of := flow{string(b.Columns[0].Bytes(i)), string(b.Columns[1].Bytes(i))}
+			l := letter{of, place{int32(b.Columns[2].Int(i)), b.Columns[3].Int(i)}}
+			if _, twice := claims[l]; twice || !b.Columns[5].IsNull(i) {
+				return &wrongRows{fmt.Sprintf("the claim on dead letter %v is there twice, or has a note", l)}
+			}
+			claims[l] = !b.Columns[4].IsNull(i)
+		}
+		return nil
+	})
+	return claims, err
+}
+
+// takes tells whether a decision makes a row of an odd record.
+func takes(t *catalog.Table, d catalog.Decision, key int64) bool {
+	return strings.Contains(d.Settings, `"on_unknown_field":"ignore"`) || columnsOf(t, d) >= 2 && !alwaysUnknown(key)
+}
+
+// retaken are the decisions by which a replay may have made a row of a record that its own decision refused.
+func retaken(c *catalog.Connector, t *catalog.Table, d catalog.Decision, key int64) []catalog.Decision {
+	if takes(t, d, key) {
+		return nil
+	}
+	i := slices.IndexFunc(c.Decisions, func(later catalog.Decision) bool { return later.Version > d.Version })
+	if i < 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.Decisions[i:]), func(later catalog.Decision) bool { return !takes(t, later, key) })
+}
+
+// checkClaim holds what was replayed of a dead letter of an odd record against the settings: claims are made of letters that a later decision
+// takes; marked ones have their row, and only claims have one; in the end all that can be replayed is.
+func (s *simulation) checkClaim(c *catalog.Connector, t *catalog.Table, d catalog.Decision, l letter, key int64, isRow bool, claims map[letter]bool) error {
+	marked, claimed := claims[l]
+	text := fmt.Sprintf("%s: dead letter %v is claimed: %v, marked: %v, a row: %v, under decision %d of %+v", c.Name, l, claimed, marked, isRow, d.Version, c.Decisions)
+	switch {
+	case isRow && !claimed, claimed && len(retaken(c, t, d, key)) == 0:
+		return &wrongRows{text}
+	case marked && !isRow:
+		return errors.New(text) // rows are read before claims are
+	case s.replaying != nil && s.replaying.ended && (claimed != marked || takes(t, c.Decision(), key) && !marked):
+		return &wrongRows{text + ", and all letters were replayed"}
+	}
+	return nil
+}
