@@ -36,6 +36,7 @@
 //	Log.giveAll     one             gives leadership away while the disk is slow
 //	Log.serve       one, and a writer, for each inbound connection; it decodes and hands on, never waiting
 //	                for what serves the request
+//	Log.orphaned    one for each leader's end that is noticed, until those have stood for election who should
 //	Log.call        one for each call that another node makes, at most 256
 //	peer.run        one for each other node: dials, writes; with a reader and a pinger while connected
 //	transport.pump  one for each group: gives requests of other nodes to raft, one at a time

@@ -227,24 +227,28 @@ func (l *Log) Groups() []*Group {
 
 // peer returns the connection to a node. Its goroutine starts with the first use.
 func (l *Log) peer(node string) (*peer, error) {
-	l.mu.RLock()
-	p := l.mu.peers[node]
-	l.mu.RUnlock()
-	if p != nil {
+	if p := l.known(node); p != nil {
 		return p, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p = l.mu.peers[node]; p != nil {
+	if p := l.mu.peers[node]; p != nil {
 		return p, nil
 	}
 	if l.ctx.Err() != nil || l.mu.closed {
 		return nil, fmt.Errorf("raftlog: node %s: %w", node, ErrStopped)
 	}
-	p = newPeer(l, node)
+	p := newPeer(l, node)
 	l.mu.peers[node] = p
 	l.wg.Go(p.run)
 	return p, nil
+}
+
+// known is the peer of a node, if there was ever a request to it.
+func (l *Log) known(node string) *peer {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mu.peers[node]
 }
 
 // checkPoison stops the node's groups if the WAL failed: nothing can be promised any more.

@@ -106,7 +106,7 @@ func (g *Group) near(id raft.ServerID, lagMax uint64) error {
 }
 
 // TransferLeadership makes the voter on another node the leader, if it is close to this one (rule 10). It returns
-// when this node has seen that leader, at the latest after Timings.Transfer.
+// when this node has seen that leader, or another one in a later term, at the latest after Timings.Transfer.
 //
 // It does not use raft's own transfer: a leader that steps down in the midst of one waits for ever for a goroutine that has
 // ended, and refuses every write when it leads again, because it still believes in that transfer. Here the proposer
@@ -137,6 +137,7 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 	defer g.handing.Store(false)
 	ctx, cancel := context.WithTimeout(ctx, min(g.log.o.Timings.Transfer, 6*g.log.o.Timings.Heartbeat))
 	defer cancel()
+	term, leader := r.CurrentTerm(), raft.ServerID("")
 	err := g.waitUntil(ctx, func() bool {
 		return g.tr.progressOf(target.id(), r.CurrentTerm()).match >= r.LastIndex() || r.State() != raft.Leader
 	})
@@ -145,9 +146,12 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 	}
 	if err == nil {
 		err = g.waitUntil(ctx, func() bool {
-			_, id := r.LeaderWithID()
-			return id == target.id()
+			_, leader = r.LeaderWithID()
+			return leader == target.id() || leader != "" && r.CurrentTerm() > term
 		})
+	}
+	if err == nil && leader != target.id() {
+		err = fmt.Errorf("%s was elected: %w", leader, ErrUnavailable)
 	}
 	if err != nil {
 		return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, err)

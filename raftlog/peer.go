@@ -37,6 +37,7 @@ type peer struct {
 	wake  chan struct{} // capacity 1: a request came while there was no connection
 	beats chan struct{} // capacity 1: the first heartbeat of a tick came
 	slow  atomic.Bool   // it said that its disk is slow
+	ended atomic.Bool   // nobody listened there when it was last dialled, nor was heard of since
 	mu    struct {
 		sync.Mutex
 		link        *link // nil: not connected and not dialling
@@ -246,6 +247,7 @@ func (p *peer) tick() {
 func (p *peer) run() {
 	pause := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(p.log.o.Timings.Heartbeat/10), backoff.WithMaxInterval(2*p.log.o.Timings.Heartbeat), backoff.WithMaxElapsedTime(0))
+	var wonder time.Time // until then it dials by itself: a connection that stood has ended, maybe with the process
 	for {
 		select {
 		case <-p.wake:
@@ -254,13 +256,21 @@ func (p *peer) run() {
 			return
 		}
 		since := time.Now()
-		err := p.connect()
+		stood, err := p.connect()
 		stopped := p.log.ctx.Err() != nil
 		p.drop(err)
 		if stopped {
 			return
 		}
-		if time.Since(since) > 10*p.log.o.Timings.Heartbeat {
+		switch {
+		case stood:
+			wonder = time.Now().Add(2 * p.log.o.Timings.Heartbeat)
+		case refused(err):
+			wonder = time.Time{}
+			p.ended.Store(true)
+			p.log.orphaned(p.node)
+		}
+		if time.Since(since) > 2*p.log.o.Timings.Heartbeat {
 			pause.Reset()
 		}
 		wait := pause.NextBackOff()
@@ -277,8 +287,25 @@ func (p *peer) run() {
 		timer.Stop()
 		p.mu.Lock()
 		p.mu.down = false
+		if time.Now().Before(wonder) {
+			p.linkLocked()
+		}
 		p.mu.Unlock()
 	}
+}
+
+// lookAfter dials a node whose connection to us has ended, unless there is one to it: what it leads here may be orphaned.
+func (l *Log) lookAfter(node string) {
+	if l.o.Address(node) == "" {
+		return
+	}
+	p, err := l.peer(node)
+	if err != nil {
+		return // the log is being closed
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.linkLocked()
 }
 
 // drop ends the link: requests that never left fail with errUnsent, the others with errLost.
@@ -300,15 +327,16 @@ func (p *peer) drop(cause error) {
 	}
 }
 
-// connect dials, shakes hands, and serves the connection until it ends.
-func (p *peer) connect() error {
+// connect dials, shakes hands, and serves the connection until it ends. It tells whether there was one.
+func (p *peer) connect() (stood bool, err error) {
 	ctx, cancel := context.WithTimeout(p.log.ctx, dialLimit)
 	conn, incarnation, err := p.log.dial(ctx, p.node, purposeMessages)
 	cancel()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
+	p.ended.Store(false)
 	p.mu.Lock()
 	p.mu.incarnation = incarnation
 	l := p.mu.link
@@ -331,9 +359,9 @@ func (p *peer) connect() error {
 	reader.Wait()
 	pings.Wait()
 	if errors.Is(err, net.ErrClosed) && readErr != nil {
-		return readErr
+		return true, readErr
 	}
-	return err
+	return true, err
 }
 
 // ping keeps the connection's read deadlines from expiring, on both sides.

@@ -16,6 +16,7 @@ type received struct {
 	from  hello
 	body  [][]byte
 	reply func(meta []byte) // called once, does not block
+	still func() bool       // of a wish to stand for election: whether it holds when raft is about to get it; nil: it does
 }
 
 func (r *received) sender() raft.ServerID { return serverID(r.from.node, r.from.incarnation) }
@@ -113,6 +114,15 @@ func (t *transport) deliver(r *received) {
 		r.reply(encodeAnswer(t.pass(q, nil)))
 	case *raft.InstallSnapshotRequest:
 		t.startInstall(r, q)
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		t.discount(q)
+		answer, err := t.pass(q, nil)
+		r.reply(encodeAnswer(answer, err))
+		t.overtake(q, answer)
+	case *raft.TimeoutNowRequest:
+		if r.still == nil || r.still() {
+			r.reply(encodeAnswer(t.pass(q, nil)))
+		}
 	default:
 		r.reply(encodeAnswer(t.pass(r.rpc, nil)))
 	}

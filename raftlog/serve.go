@@ -84,6 +84,9 @@ func (l *Log) serve(conn net.Conn) {
 		}
 		return
 	}
+	if p := l.known(h.node); p != nil {
+		p.ended.Store(false)
+	}
 	c := &inbound{log: l, conn: conn, from: h, link: newLink()}
 	var w sync.WaitGroup
 	w.Go(func() {
@@ -96,6 +99,7 @@ func (l *Log) serve(conn net.Conn) {
 	c.close()
 	w.Wait()
 	l.logger.Info("peer left", "peer", h.node, "err", err)
+	l.lookAfter(h.node)
 }
 
 func (c *inbound) close() {

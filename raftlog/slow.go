@@ -254,9 +254,7 @@ func (t *transport) mayStand() error {
 
 // peerSlow tells whether another node said that its disk is slow.
 func (l *Log) peerSlow(node string) bool {
-	l.mu.RLock()
-	p := l.mu.peers[node]
-	l.mu.RUnlock()
+	p := l.known(node)
 	return p != nil && p.slow.Load()
 }
 

@@ -142,6 +142,12 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
+// lastEntry names the last entry of the log; an empty log has none to name.
+func (s *logStore) lastEntry() (entryID, bool) {
+	r, err := s.wal.Get(s.wal.Last())
+	return entryID{r.Index, r.Term}, err == nil
+}
+
 // StoreLog appends an entry.
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 

@@ -35,7 +35,8 @@
 //
 // # perf recover
 //
-// resume_ms is measured as above, with processes that are killed by SIGKILL while events are produced. restart_ms: all
+// resume_ms is measured as above, with processes that are killed by SIGKILL while events are produced, each when the one before it has
+// caught up. restart_ms: all
 // processes are killed while all rows are in the log only; from the start of the first one until a count answers, which must be of all rows. The files
 // are in the kernel's page cache then, as after any crash of a process, not as after a power cut.
 //

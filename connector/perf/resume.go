@@ -3,6 +3,7 @@ package perf
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/url"
 	"sync"
 	"time"
@@ -25,6 +26,9 @@ func (m *run) killLeaders(ctx context.Context) (*resumed, error) {
 		if err := m.cluster.awaitHealthy(ctx, m.options.partitions); err != nil {
 			return nil, err
 		}
+		if err := m.cluster.awaitCaughtUp(ctx); err != nil {
+			return nil, err
+		}
 		victim, tablets, err := m.cluster.mostLeaders(ctx)
 		if err != nil {
 			return nil, err
@@ -35,6 +39,36 @@ func (m *run) killLeaders(ctx context.Context) (*resumed, error) {
 	}
 	return &resumed{P50: d.quantile(0.5), P99: d.quantile(0.99), Max: d.quantile(1), Kills: m.options.kills, Tablets: len(d.values)},
 		m.cluster.awaitHealthy(ctx, m.options.partitions)
+}
+
+// behindMax is how many entries a replica may lack while events are produced: some are always on their way.
+const behindMax = 64
+
+// awaitCaughtUp waits until no replica is behind. Before that the end of another node is a second fault beside the one that the
+// replica still suffers from, and what is measured is how long it takes to catch up.
+func (c *cluster) awaitCaughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healthLimit)
+	defer cancel()
+	err := until(ctx, func() bool {
+		s, err := c.status(ctx)
+		if err != nil {
+			return false
+		}
+		for _, t := range s.Tablets {
+			least, most := uint64(math.MaxUint64), uint64(0)
+			for _, r := range t.Replicas {
+				least, most = min(least, r.AppliedIndex), max(most, r.AppliedIndex)
+			}
+			if most-min(least, most) > behindMax {
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("perf: replicas still lag after %s: %w", healthLimit, err)
+	}
+	return nil
 }
 
 // mostLeaders is the node that leads the most tablets of the table, and which.
