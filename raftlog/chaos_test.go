@@ -29,6 +29,9 @@ type chaos struct {
 // TestChaos: whatever happens, replicas agree, acknowledged writes are there once, and the group comes back.
 func TestChaos(t *testing.T) {
 	first, count := 0, *chaosSeeds
+	if testing.Short() {
+		count = min(count, 5)
+	}
 	if *chaosSeed >= 0 {
 		first, count = int(*chaosSeed), 1
 	}

@@ -287,7 +287,11 @@ func (s *simulation) settle(id uint64, m *modelGroup, states []*modelGroup, cras
 }
 
 func TestAgainstModel(t *testing.T) {
-	for i := range uint64(*seeds) {
+	count := *seeds
+	if testing.Short() {
+		count = min(count, 20)
+	}
+	for i := range uint64(count) {
 		seed := *seed0 + i
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			s := &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: vfs.NewMem(), groups: map[uint64]*modelGroup{}}

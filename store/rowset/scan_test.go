@@ -59,7 +59,11 @@ func TestScanWhere(t *testing.T) {
 	defer r.Close()
 	rng := seeded(6)
 	least, greatest := r.Births()
-	for i := range 150 {
+	scans := 150
+	if testing.Short() {
+		scans = 20
+	}
+	for i := range scans {
 		o := ScanOptions{First: rng.IntN(30_000), Next: 30_000}
 		if rng.IntN(2) == 0 {
 			o.First, o.Next = 0, 0
