@@ -151,7 +151,9 @@ func (g *Group) start(bootstrap []Member) error {
 		}
 	}
 	g.machine.began(g.sm.Durable())
+	g.store.beginScan()
 	r, err := raft.NewRaft(g.config(), g.machine, g.store, g.store, g.snaps, g.tr)
+	g.store.endScan()
 	if err != nil {
 		return fmt.Errorf("raftlog: group %d: %w", g.id, err)
 	}

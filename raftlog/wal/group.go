@@ -32,7 +32,8 @@ type GroupLog struct {
 type position struct {
 	segment *segment
 	offset  int64
-	size    int64
+	size    int32   // of at most recordBytesMax
+	kind    uint8   // of the record
 	cached  *cached // nil when it must be read
 }
 
@@ -162,6 +163,12 @@ func (g *GroupLog) Get(index uint64) (Record, error) {
 	return Record{}, err
 }
 
+// Kind returns an entry's kind, which is known without reading the entry.
+func (g *GroupLog) Kind(index uint64) (kind uint8, ok bool) {
+	p, ok := g.find(index)
+	return p.kind, ok
+}
+
 func (g *GroupLog) find(index uint64) (position, bool) {
 	g.wal.mu.Lock()
 	defer g.wal.mu.Unlock()
@@ -175,7 +182,7 @@ func (g *GroupLog) find(index uint64) (position, bool) {
 // a multiple of 8 in memory as they do in the file.
 func (g *GroupLog) read(p position, index uint64) (Record, error) {
 	b := make([]byte, p.size)
-	if n, err := p.segment.slot.file.ReadAt(b, p.offset); int64(n) < p.size {
+	if n, err := p.segment.slot.file.ReadAt(b, p.offset); n < len(b) {
 		return Record{}, fmt.Errorf("wal: group %d: read %d from %s at %d: %w", g.id, index, p.segment.slot.name, p.offset, err)
 	}
 	r, err := parseRecord(b, p.segment.seed)

@@ -68,7 +68,7 @@ func (r *replay) record(seg *segment, raw *rawRecord) error {
 		if raw.Index == 0 {
 			return fmt.Errorf("entry 0")
 		}
-		g.entry(raw.Index, position{segment: seg, offset: raw.offset, size: raw.size})
+		g.entry(raw.Index, position{segment: seg, offset: raw.offset, size: int32(raw.size), kind: raw.Kind})
 	case stateRecord, dropRecord:
 		s, err := parseState(raw)
 		if err != nil {

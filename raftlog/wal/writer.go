@@ -474,7 +474,7 @@ func (w *WAL) applyLocked(s *step, seg *segment) {
 		g.setStateLocked(s.state, seg, s.reset)
 		return
 	}
-	g.appendLocked(s.record, position{segment: seg, offset: s.offset, size: recordSize(&s.record)})
+	g.appendLocked(s.record, position{segment: seg, offset: s.offset, size: int32(recordSize(&s.record)), kind: s.record.Kind})
 	g.entries[len(g.entries)-1].cached = w.mu.cache.add(g, s.record)
 }
 
