@@ -28,7 +28,7 @@ const (
 )
 
 // peer owns the one connection from this node to another: all groups share it. Its run goroutine dials when
-// the first request comes, writes, and dials again with a jittered backoff after a failure; a reader goroutine
+// the first request comes, writes, and dials again with a jittered backoff after a failure, or by itself when a connection has ended; a reader goroutine
 // lives as long as the connection and is waited for by run. While a peer cannot be reached, requests fail at
 // once with errUnsent instead of piling up: everybody above retries anyway.
 type peer struct {
