@@ -16,16 +16,11 @@ type entryBuilder struct {
 	all    []rowOrigin // in order of arrival
 	owners []*owner    // per segment
 	write  batch.Write
-	buffer []byte  // where an entry is made
 	broken mistake // only set by tests
 }
 
-// bufferMax is how large a buffer a builder keeps, and uses: some more than an entry has, unless it has large records.
-const bufferMax = 1 << 20
-
-// rowOrigin is where a row of the entry to be comes from.
+// rowOrigin is what an entry says of a row beside its values.
 type rowOrigin struct {
-	ref     batch.Ref
 	segment uint16
 	delta   uint32
 	op      batch.Op
@@ -42,7 +37,7 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 	*w = batch.Write{
 		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: schema.Version},
 		Noted:   pieces[0].chunk.noted,
-		Batches: w.Batches[:0], Refs: w.Refs[:0], Segments: w.Segments[:0], Segment: w.Segment[:0], Delta: w.Delta[:0],
+		Batches: w.Batches[:0], Refs: w.Refs[:0], Places: w.Places[:0], Segments: w.Segments[:0], Segment: w.Segment[:0], Delta: w.Delta[:0],
 	}
 	if b.keys == nil || b.keys.Width != schema.KeyWidth() {
 		b.keys = batch.NewKeys(schema)
@@ -58,12 +53,13 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 		at := uint32(len(w.Batches))
 		w.Batches = append(w.Batches, c.view)
 		for _, r := range p.rows {
-			o := rowOrigin{ref: batch.Ref{Batch: at, Row: r}, op: c.opOf(r)}
+			o := rowOrigin{op: c.opOf(r)}
 			if p.lane != nil {
 				o.segment = uint16(segment)
 				o.delta = uint32(c.offsets[r] - w.Segments[segment].First)
 			}
 			mixed = mixed || o.op != op
+			w.Refs = append(w.Refs, batch.Ref{Batch: at, Row: r})
 			b.all = append(b.all, o)
 			b.keys.Data = append(b.keys.Data, c.keys.At(int(r))...)
 			if b.keys.Width == 0 {
@@ -72,22 +68,7 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 		}
 	}
 	b.sort(op, mixed)
-	return b.encode(pieces), w.Segments
-}
-
-// encode makes an entry in the builder's buffer and returns a copy of the right size. Gathering straight into memory of that size
-// takes longer than gathering into a buffer that was used before and copying all at once: the size takes a pass over the rows of its own,
-// fresh memory is cleared first, and then its pages are touched in the middle of the gathering.
-func (b *entryBuilder) encode(pieces []piece) []byte {
-	bytes := 0
-	for i := range pieces {
-		bytes += pieces[i].bytes
-	}
-	if bytes > bufferMax/2 && b.write.Size() > bufferMax {
-		return batch.AppendWrite(make([]byte, 0, b.write.Size()), &b.write)
-	}
-	b.buffer = batch.AppendWrite(b.buffer[:0], &b.write)
-	return append([]byte(nil), b.buffer...)
+	return batch.AppendWrite(make([]byte, 0, w.Size()), w), w.Segments
 }
 
 // forget lets go of the chunks and owners of the last entry.
@@ -95,9 +76,6 @@ func (b *entryBuilder) forget() {
 	clear(b.write.Batches)
 	clear(b.owners)
 	clear(b.write.Segments)
-	if cap(b.buffer) > bufferMax {
-		b.buffer = nil
-	}
 }
 
 func first(rows []uint32) uint32 {
@@ -126,7 +104,7 @@ func (b *entryBuilder) segment(p *piece) int {
 	return len(w.Segments) - 1
 }
 
-// sort fills w's rows in key order.
+// sort gives w's rows their places, in key order.
 func (b *entryBuilder) sort(op batch.Op, mixed bool) {
 	w := &b.write
 	b.order = b.sorter.Sort(b.keys, b.order)
@@ -134,9 +112,10 @@ func (b *entryBuilder) sort(op batch.Op, mixed bool) {
 	if mixed {
 		w.Ops = make([]batch.Op, 0, len(b.order))
 	}
-	for _, i := range b.order {
+	w.Places = slices.Grow(w.Places, len(b.order))[:len(b.order)]
+	for place, i := range b.order {
 		o := &b.all[i]
-		w.Refs = append(w.Refs, o.ref)
+		w.Places[i] = uint32(place)
 		if len(w.Segments) > 0 && !w.Noted {
 			w.Segment = append(w.Segment, o.segment)
 			w.Delta = append(w.Delta, o.delta)

@@ -58,7 +58,7 @@ type Sender struct {
 	}
 }
 
-// buildersMax bounds the free builders: each has up to two megabytes, and no more are at work at a time than there are
+// buildersMax bounds the free builders: each has up to a megabyte, and no more are at work at a time than there are
 // processors. With one for each queue a thousand tablets would hold a gigabyte.
 const buildersMax = 8
 

@@ -102,10 +102,17 @@ func TestWriteRoundTrip(t *testing.T) {
 		}
 		var sorter Sorter
 		order := sorter.Sort(keys, nil)
+		var sorted []Ref // by row of the entry
 		for _, o := range order {
-			w.Refs = append(w.Refs, refs[o])
+			sorted = append(sorted, refs[o])
 			w.Segment, w.Delta = append(w.Segment, 0), append(w.Delta, o)
 			w.Ops = append(w.Ops, Op(o%3))
+		}
+		if w.Refs = sorted; rapid.Bool().Draw(t, "places") {
+			w.Refs, w.Places = refs, make([]uint32, len(refs))
+			for place, o := range order {
+				w.Places[o] = uint32(place)
+			}
 		}
 		entry := AppendWrite(make([]byte, 0, w.Size()), w)
 		if spare := cap(entry) - len(entry); cap(entry) != w.Size() || spare > 40+40*len(s.Columns)+len(s.Columns)*len(w.Refs)/8 {
@@ -121,7 +128,7 @@ func TestWriteRoundTrip(t *testing.T) {
 		}
 		again := NewKeys(s)
 		again.Append(&p.Batch, 0, p.Batch.Rows)
-		for i, r := range w.Refs {
+		for i, r := range sorted {
 			for c := range s.Columns {
 				if got, want := p.Batch.Columns[c].Value(i), rows[r.Batch][r.Row][c]; !sameValue(s.Columns[c].Type, got, want) {
 					t.Fatalf("row %d column %s: got %+v, want %+v", i, s.Columns[c].Name, got, want)

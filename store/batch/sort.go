@@ -70,6 +70,12 @@ func (s *Sorter) attempt(k *Keys, parts *[squeezeWords]part, use, rowBits int) {
 		}
 		shift -= p.use
 		down, mask := p.low+p.size-p.use, uint64(1)<<p.use-1
+		if words, step, left := k.words(w); words != nil {
+			for i := range s.a {
+				s.a[i] |= binary.BigEndian.Uint64(words[i*step:]) << left >> down & mask << shift
+			}
+			continue
+		}
 		for i := range s.a {
 			s.a[i] |= k.word(i, w) >> down & mask << shift
 		}
@@ -109,10 +115,18 @@ func squeeze(k *Keys, n int) (parts [squeezeWords]part, total int) {
 	}
 	for w := range words {
 		and, or := ^uint64(0), uint64(0)
-		for i := range n {
-			v := k.word(i, w)
-			and &= v
-			or |= v
+		if words, step, left := k.words(w); words != nil {
+			for i := range n {
+				v := binary.BigEndian.Uint64(words[i*step:]) << left
+				and &= v
+				or |= v
+			}
+		} else {
+			for i := range n {
+				v := k.word(i, w)
+				and &= v
+				or |= v
+			}
 		}
 		if differ := and ^ or; differ != 0 {
 			low := bits.TrailingZeros64(differ)
@@ -123,15 +137,18 @@ func squeeze(k *Keys, n int) (parts [squeezeWords]part, total int) {
 	return parts, total
 }
 
+// words is where word w of all keys is, for loops without branches: that of key i is the big-endian number at words[i*step], shifted left. It is
+// nil where word must be asked.
+func (k *Keys) words(w int) (words []byte, step int, left uint) {
+	if k.Width < 8 || len(k.Data) == 0 {
+		return nil, 0, 0
+	}
+	at := min(8*w, k.Width-8) // a last word that is not whole is read with bytes before it
+	return k.Data[at:], k.Width, 8 * uint(8*w-at)
+}
+
 // word is bytes [8w, 8w+8) of key i as a big-endian number, zeros behind the end.
 func (k *Keys) word(i, w int) uint64 {
-	if k.Width >= 8 {
-		at := i*k.Width + 8*w
-		if missing := 8*w + 8 - k.Width; missing > 0 {
-			return binary.BigEndian.Uint64(k.Data[at-missing:]) << (8 * missing)
-		}
-		return binary.BigEndian.Uint64(k.Data[at:])
-	}
 	key := k.At(i)
 	if 8*w+8 <= len(key) {
 		return binary.BigEndian.Uint64(key[8*w:])

@@ -35,7 +35,8 @@ type Ref struct{ Batch, Row uint32 }
 type Write struct {
 	Header   Header
 	Batches  []Batch
-	Refs     []Ref
+	Refs     []Ref             // the rows; fastest where they stand batch by batch and in the batch's order
+	Places   []uint32          // per ref: which row of the entry it is, each once; nil: the refs are in the entry's order
 	Segments []offsets.Segment // of at most 65,536 sources; none: rows without origin
 	Noted    bool              // the rows have no origin, the segments only say how far their sources have come (dead letters)
 	Segment  []uint16          // per row: its segment; unused when there are no segments, or Noted
@@ -72,7 +73,7 @@ func AppendWrite(dst []byte, w *Write) []byte {
 	if w.Ops != nil {
 		dst = pad(append(dst, BytesOf(w.Ops)...))
 	}
-	dst = appendColumns(dst, columns, func(dst []byte, i int, d []byte) []byte { return w.gather(dst, i, d) })
+	dst = appendColumns(dst, columns, w.newGathering().add)
 	Seal(dst, w.Header)
 	return dst
 }
@@ -193,51 +194,80 @@ func (c *Column) appendTo(dst, d []byte) []byte {
 	return pad(append(dst, values...))
 }
 
-// gather appends column i of the picked rows.
-func (w *Write) gather(dst []byte, i int, d []byte) []byte {
-	columns := make([]*Column, len(w.Batches))
+// run is refs [from, to) of one batch.
+type run struct {
+	batch    uint32
+	from, to int
+}
+
+func runsOf(refs []Ref) (runs []run) {
+	for i, r := range refs {
+		if i == 0 || r.Batch != refs[i-1].Batch {
+			runs = append(runs, run{r.Batch, i, i})
+		}
+		runs[len(runs)-1].to++
+	}
+	return runs
+}
+
+// gathering is one column of the rows that a Write picks, in the making.
+//
+// It goes through the refs, not through the rows of the entry: the values of the batches, which are more than a processor's caches hold, are
+// then read from front to back, and what is written here and there is one column of one entry, which they do hold.
+type gathering struct {
+	*Write
+	runs    []run
+	places  []uint32
+	columns []*Column // by batch
+}
+
+func (w *Write) newGathering() *gathering {
+	g := &gathering{Write: w, runs: runsOf(w.Refs), places: w.Places, columns: make([]*Column, len(w.Batches))}
+	if g.places == nil {
+		g.places = make([]uint32, len(w.Refs))
+		for i := range g.places {
+			g.places[i] = uint32(i)
+		}
+	}
+	return g
+}
+
+// add appends column i of the picked rows.
+func (g *gathering) add(dst []byte, i int, d []byte) []byte {
 	nulls := false
-	for b := range w.Batches {
-		columns[b] = &w.Batches[b].Columns[i]
-		nulls = nulls || columns[b].Nulls > 0
+	for b := range g.Batches {
+		g.columns[b] = &g.Batches[b].Columns[i]
+		nulls = nulls || g.columns[b].Nulls > 0
 	}
 	if nulls {
-		dst = gatherNulls(dst, d, columns, w.Refs)
+		dst = g.nulls(dst, d)
 	}
-	switch t := columns[0].Type; t.Layout() {
+	switch t := g.columns[0].Type; t.Layout() {
 	case schema.Bytes:
-		return gatherBytes(dst, d, columns, w.Refs)
+		return g.bytes(dst, d)
 	case schema.Bits:
-		at := len(dst)
-		dst = append(dst, make([]byte, (len(w.Refs)+7)/8)...)
-		for k, r := range w.Refs {
-			if columns[r.Batch].Bit(int(r.Row)) {
-				dst[at+k>>3] |= 1 << (k & 7)
-			}
-		}
-		putValues(d, at, len(dst)-at)
-		return pad(dst)
+		return g.bits(dst, d)
 	case schema.Fixed1:
-		return gatherFixed[uint8](dst, d, columns, w.Refs)
+		return gatherFixed[uint8](g, dst, d)
 	case schema.Fixed2:
-		return gatherFixed[uint16](dst, d, columns, w.Refs)
+		return gatherFixed[uint16](g, dst, d)
 	case schema.Fixed4:
-		return gatherFixed[uint32](dst, d, columns, w.Refs)
+		return gatherFixed[uint32](g, dst, d)
 	case schema.Fixed8:
-		return gatherFixed[uint64](dst, d, columns, w.Refs)
+		return gatherFixed[uint64](g, dst, d)
 	default:
-		return gatherFixed[[16]byte](dst, d, columns, w.Refs)
+		return gatherFixed[[16]byte](g, dst, d)
 	}
 }
 
-func gatherNulls(dst, d []byte, columns []*Column, refs []Ref) []byte {
+func (g *gathering) nulls(dst, d []byte) []byte {
 	at, nulls := len(dst), 0
-	dst = append(dst, make([]byte, (len(refs)+7)/8)...)
-	for k, r := range refs {
-		if columns[r.Batch].IsNull(int(r.Row)) {
+	dst = append(dst, make([]byte, (len(g.Refs)+7)/8)...)
+	for k, r := range g.Refs {
+		if g.columns[r.Batch].IsNull(int(r.Row)) {
 			nulls++
 		} else {
-			dst[at+k>>3] |= 1 << (k & 7)
+			dst[at+int(g.places[k]>>3)] |= 1 << (g.places[k] & 7)
 		}
 	}
 	if nulls == 0 {
@@ -247,46 +277,62 @@ func gatherNulls(dst, d []byte, columns []*Column, refs []Ref) []byte {
 	return pad(dst)
 }
 
-func gatherFixed[T number](dst, d []byte, columns []*Column, refs []Ref) []byte {
-	views := make([][]T, len(columns))
-	for b, c := range columns {
-		views[b] = View[T](c.Values, c.Rows)
-	}
-	var zero T
-	at, size := len(dst), len(refs)*len(BytesOf([]T{zero}))
-	dst = slices.Grow(dst, size+8)[:at+size]
-	out := View[T](dst[at:], len(refs))
-	if len(views) == 1 {
-		in := views[0]
-		for k, r := range refs {
-			out[k] = in[r.Row]
+func (g *gathering) bits(dst, d []byte) []byte {
+	at := len(dst)
+	dst = append(dst, make([]byte, (len(g.Refs)+7)/8)...)
+	for k, r := range g.Refs {
+		if g.columns[r.Batch].Bit(int(r.Row)) {
+			dst[at+int(g.places[k]>>3)] |= 1 << (g.places[k] & 7)
 		}
-	} else {
-		for k, r := range refs {
-			out[k] = views[r.Batch][r.Row]
+	}
+	putValues(d, at, len(dst)-at)
+	return pad(dst)
+}
+
+func gatherFixed[T number](g *gathering, dst, d []byte) []byte {
+	var zero T
+	n := len(g.Refs)
+	at, size := len(dst), n*len(BytesOf([]T{zero}))
+	dst = slices.Grow(dst, size+8)[:at+size]
+	out := View[T](dst[at:], n)
+	for _, r := range g.runs {
+		c := g.columns[r.batch]
+		in, places := View[T](c.Values, c.Rows), g.places[r.from:r.to]
+		for k, ref := range g.Refs[r.from:r.to] {
+			out[places[k]] = in[ref.Row]
 		}
 	}
 	putValues(d, at, size)
 	return pad(dst)
 }
 
-func gatherBytes(dst, d []byte, columns []*Column, refs []Ref) []byte {
-	putOffsets(d, len(dst))
-	at := len(dst)
-	dst = slices.Grow(dst, 4*len(refs)+12)[:at+4*(len(refs)+1)]
-	out := View[int32](dst[at:], len(refs)+1)
-	total := int32(0)
-	for k, r := range refs {
-		out[k] = total
-		o := columns[r.Batch].Offsets
-		total += o[r.Row+1] - o[r.Row]
+func (g *gathering) bytes(dst, d []byte) []byte {
+	n, offsets := len(g.Refs), len(dst)
+	putOffsets(d, offsets)
+	dst = slices.Grow(dst, 4*n+12)[:offsets+4*(n+1)]
+	out := View[int32](dst[offsets:], n+1)
+	for _, r := range g.runs {
+		in, places := g.columns[r.batch].Offsets, g.places[r.from:r.to]
+		for k, ref := range g.Refs[r.from:r.to] {
+			out[places[k]+1] = in[ref.Row+1] - in[ref.Row]
+		}
 	}
-	out[len(refs)] = total
+	total := int32(0)
+	out[0] = 0
+	for k := 1; k < len(out); k++ {
+		total += out[k]
+		out[k] = total
+	}
 	dst = pad(dst)
-	at = len(dst)
-	dst = slices.Grow(dst, int(total)+8)
-	for _, r := range refs {
-		dst = append(dst, columns[r.Batch].Bytes(int(r.Row))...)
+	at := len(dst)
+	dst = slices.Grow(dst, int(total)+8)[:at+int(total)]
+	values := dst[at:]
+	out = View[int32](dst[offsets:], n+1) // dst may have moved
+	for _, r := range g.runs {
+		c, places := g.columns[r.batch], g.places[r.from:r.to]
+		for k, ref := range g.Refs[r.from:r.to] {
+			copy(values[out[places[k]]:], c.Values[c.Offsets[ref.Row]:c.Offsets[ref.Row+1]])
+		}
 	}
 	putValues(d, at, int(total))
 	return pad(dst)
