@@ -36,17 +36,19 @@ func (s *simulation) prepareReplays() {
 	}
 }
 
-// replaySome begins a replay now and then, and does not wait for it.
+// replaySome begins a replay now and then.
 func (s *simulation) replaySome() {
 	if s.replaying == nil || s.replaying.rng.IntN(2) == 0 {
 		return
 	}
-	p := s.replaying
-	id := s.ids()[p.rng.IntN(len(s.ids()))]
-	n := s.nodes[id]
-	if n == nil {
-		return
+	if id := s.ids()[s.replaying.rng.IntN(len(s.ids()))]; s.nodes[id] != nil {
+		s.replayFrom(id)
 	}
+}
+
+// replayFrom begins a replay that may be cut short, and does not wait for it.
+func (s *simulation) replayFrom(id string) {
+	p, n := s.replaying, s.nodes[id]
 	r, err := s.replayer(n, 1+p.rng.IntN(20), 1+p.rng.IntN(4))
 	if err != nil {
 		s.t.Fatal(err)
@@ -86,6 +88,10 @@ func (s *simulation) replayAll() {
 	s.t.Helper()
 	if s.replaying == nil {
 		return
+	}
+	s.replaying.wg.Wait()
+	for range 4 { // the settings hold by now, so that these have something to be cut short in
+		s.replayFrom(s.anyNode())
 	}
 	s.replaying.wg.Wait()
 	s.note("n1 replays dead letters")
