@@ -39,6 +39,7 @@ func TestLeaderDiskHangs(t *testing.T) {
 			if c.leads(id) == 0 {
 				t.Fatalf("%s leads nothing", id)
 			}
+			time.Sleep(5 * time.Second) // a second after its making a group may have no voter yet that can take it over: see docs/testing.md
 			c.disks[id].hang = make(chan struct{})
 			c.disks[id].add(vfs.Rule{Op: vfs.OpSync, Hang: c.disks[id].hang})
 			begin := time.Now()

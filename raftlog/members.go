@@ -138,20 +138,25 @@ func (g *Group) TransferLeadership(ctx context.Context, node string) error {
 	ctx, cancel := context.WithTimeout(ctx, min(g.log.o.Timings.Transfer, 6*g.log.o.Timings.Heartbeat))
 	defer cancel()
 	term, leader := r.CurrentTerm(), raft.ServerID("")
+	slow := func() bool { return g.log.peerSlow(node) && !g.log.o.test.without(10) } // it would take as long as its disk does, and nobody could write meanwhile
 	err := g.waitUntil(ctx, func() bool {
-		return g.tr.progressOf(target.id(), r.CurrentTerm()).match >= r.LastIndex() || r.State() != raft.Leader
+		return g.tr.progressOf(target.id(), r.CurrentTerm()).match >= r.LastIndex() || r.State() != raft.Leader || slow()
 	})
-	if err == nil && r.State() == raft.Leader {
+	if err == nil && r.State() == raft.Leader && !slow() {
 		err = g.tr.TimeoutNow(target.id(), raft.ServerAddress(target.id()), nil, &raft.TimeoutNowResponse{})
 	}
 	if err == nil {
 		err = g.waitUntil(ctx, func() bool {
 			_, leader = r.LeaderWithID()
-			return leader == target.id() || leader != "" && r.CurrentTerm() > term
+			return leader == target.id() || leader != "" && r.CurrentTerm() > term || slow()
 		})
 	}
-	if err == nil && leader != target.id() {
+	switch {
+	case err != nil || leader == target.id():
+	case leader != "" && r.CurrentTerm() > term:
 		err = fmt.Errorf("%s was elected: %w", leader, ErrUnavailable)
+	default:
+		err = fmt.Errorf("its disk is slow: %w", ErrLagging)
 	}
 	if err != nil {
 		return fmt.Errorf("raftlog: group %d: transfer to %s: %w", g.id, node, err)
