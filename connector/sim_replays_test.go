@@ -57,14 +57,20 @@ func (s *simulation) replayFrom(id string) {
 	s.note("%s replays dead letters, %d steps at most", id, last)
 	ctx, cancel := context.WithTimeout(context.Background(), replayLimit)
 	stop := context.AfterFunc(n.ctx, cancel) // as the HTTP server has it
+	var mu sync.Mutex                        // entries of several tablets are sent at a time
 	r.steps.after = func(ctx context.Context, _ string) error {
-		if last--; last < 0 {
+		mu.Lock()
+		last--
+		left, late := last, time.Duration(0)
+		if rng.IntN(3) == 0 {
+			late = time.Duration(rng.IntN(800)) * time.Millisecond
+		}
+		mu.Unlock()
+		if left < 0 {
 			cancel()
 			return errInterrupted
 		}
-		if rng.IntN(3) == 0 {
-			sleep(ctx, time.Duration(rng.IntN(800))*time.Millisecond)
-		}
+		sleep(ctx, late)
 		return ctx.Err()
 	}
 	p.wg.Go(func() {
