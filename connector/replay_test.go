@@ -86,15 +86,20 @@ func (c *cluster) replayOn(id string, request replayRequest) (api.Replay, error)
 }
 
 func (c *cluster) replayOf(n *Node, request replayRequest) (api.Replay, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	ctx = context.WithValue(ctx, cancelKey{}, cancel)
-	stop := context.AfterFunc(n.ctx, cancel) // as the HTTP server has it
-	defer stop()
 	r, err := n.newReplay(request, func(api.Replay) error { return nil })
 	if err != nil {
 		return api.Replay{}, err
 	}
+	return r.runWithin(time.Minute)
+}
+
+// runWithin replays until its end, that of its node, or the limit. Hooks find the function that cancels it at cancelKey.
+func (r *replay) runWithin(limit time.Duration) (api.Replay, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	ctx = context.WithValue(ctx, cancelKey{}, cancel)
+	stop := context.AfterFunc(r.n.ctx, cancel) // as the HTTP server has it
+	defer stop()
 	last := r.runAll(ctx)
 	if last.Error != "" {
 		return last, errors.New(last.Error)
@@ -212,10 +217,15 @@ func (i *replayTest) after(ctx context.Context, step string) error {
 		i.Lock()
 		i.steps[step]++
 		i.Unlock()
-		ctx.Value(cancelKey{}).(context.CancelFunc)()
-		return errInterrupted
+		return interrupt(ctx)
 	}
 	return ctx.Err()
+}
+
+// interrupt ends a replay from a hook. The error alone would be tried again where an entry is written.
+func interrupt(ctx context.Context) error {
+	ctx.Value(cancelKey{}).(context.CancelFunc)()
+	return errInterrupted
 }
 
 const replayedLetters = 300

@@ -433,7 +433,7 @@ func (s *stream) flow() flow { return flow{s.connector, s.name} }
 
 // compareLetters wants each bad record in nyala.dead_letters once, and of the odd ones those that are no rows; nothing else.
 func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange, rows map[string]map[int64]row) error {
-	stream, _, err := s.readAt(id, "nyala.dead_letters", 0, []string{"connector", "topic", "partition", "offset"}, 20*time.Second)
+	stream, _, err := s.readAt(id, "nyala.dead_letters", 0, letterNames, 20*time.Second)
 	if err != nil {
 		return err
 	}
@@ -441,8 +441,7 @@ func (s *simulation) compareLetters(id string, gaps map[flow][]lostRange, rows m
 	seen := map[letter]bool{}
 	err = pour(stream, func(b *batch.Batch) error {
 		for i := range b.Rows {
-			of := flow{string(b.Columns[0].Bytes(i)), string(b.Columns[1].Bytes(i))}
-			l := letter{of, place{int32(b.Columns[2].Int(i)), b.Columns[3].Int(i)}}
+			l := letterAt(b, i)
 			if seen[l] {
 				return &wrongRows{fmt.Sprintf("dead letter %v is there twice", l)}
 			}

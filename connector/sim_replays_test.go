@@ -16,13 +16,13 @@ import (
 	"nyala/store/schema"
 )
 
-// replays are those of dead letters that a seed has, from any node, several at a time, interrupted at any step. Its numbers are drawn apart,
-// so that the other faults of a seed are the same without them.
+// replays are those of dead letters that a seed has, from any node, several at a time, interrupted at any step. What they do is drawn apart, so that
+// it does not change when other faults do.
 type replays struct {
 	rng   *rand.Rand
 	wg    sync.WaitGroup
 	ended bool  // all letters were replayed, behind all faults
-	rows  int64 // that they became
+	rows  int64 // that they become, as far as was read
 }
 
 // replayLimit is how much of the bubble's time a replay may take in the middle of faults.
@@ -46,18 +46,17 @@ func (s *simulation) replaySome() {
 	}
 }
 
-// replayFrom begins a replay that may be cut short, and does not wait for it.
+// replayFrom begins a replay of all letters in small steps that may be cut short, and does not wait for it.
 func (s *simulation) replayFrom(id string) {
-	p, n := s.replaying, s.nodes[id]
-	r, err := s.replayer(n, 1+p.rng.IntN(20), 1+p.rng.IntN(4))
+	p := s.replaying
+	r, err := s.nodes[id].newReplay(replayRequest{}, func(api.Replay) error { return nil })
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	r.steps.letters, r.writer.EntryRows = 1+p.rng.IntN(20), 1+p.rng.IntN(4)
 	last, rng := p.rng.IntN(40), rand.New(rand.NewPCG(p.rng.Uint64(), 0))
 	s.note("%s replays dead letters, %d steps at most", id, last)
-	ctx, cancel := context.WithTimeout(context.Background(), replayLimit)
-	stop := context.AfterFunc(n.ctx, cancel) // as the HTTP server has it
-	var mu sync.Mutex                        // entries of several tablets are sent at a time
+	var mu sync.Mutex // entries of several tablets are sent at a time
 	r.steps.after = func(ctx context.Context, _ string) error {
 		mu.Lock()
 		last--
@@ -67,26 +66,12 @@ func (s *simulation) replayFrom(id string) {
 		}
 		mu.Unlock()
 		if left < 0 {
-			cancel()
-			return errInterrupted
+			return interrupt(ctx)
 		}
 		sleep(ctx, late)
 		return ctx.Err()
 	}
-	p.wg.Go(func() {
-		defer stop()
-		defer cancel()
-		r.runAll(ctx)
-	})
-}
-
-// replayer is a replay of all letters in small steps.
-func (s *simulation) replayer(n *Node, letters, entryRows int) (*replay, error) {
-	r, err := n.newReplay(replayRequest{}, func(api.Replay) error { return nil })
-	if err == nil {
-		r.steps.letters, r.writer.EntryRows = letters, entryRows
-	}
-	return r, err
+	p.wg.Go(func() { _, _ = r.runWithin(replayLimit) })
 }
 
 // replayAll replays on one node until that has come to its end, and on another, which must find nothing to do.
@@ -117,14 +102,7 @@ func (s *simulation) replayAll() {
 		return err
 	})
 	s.replaying.ended = true
-	s.await(time.Now().Add(endLimit), func() error {
-		claims, err := s.readClaims("n1")
-		if err != nil {
-			return err
-		}
-		s.replaying.rows = int64(len(claims))
-		return s.compareTables("n1")
-	})
+	s.await(time.Now().Add(endLimit), func() error { return s.compareTables("n1") })
 }
 
 // carriedOut is how many rows were letters before.
@@ -141,12 +119,20 @@ type letter struct {
 	at place
 }
 
+var letterNames = []string{"connector", "topic", "partition", "offset"}
+
+// letterAt is the letter that a row names in its first columns, which are letterNames.
+func letterAt(b *batch.Batch, row int) letter {
+	of := flow{string(b.Columns[0].Bytes(row)), string(b.Columns[1].Bytes(row))}
+	return letter{of, place{int32(b.Columns[2].Int(row)), b.Columns[3].Int(row)}}
+}
+
 // readClaims lists the letters that were taken up, and whether they are marked as carried out.
 func (s *simulation) readClaims(id string) (map[letter]bool, error) {
 	if s.replaying == nil {
 		return nil, nil
 	}
-	stream, _, err := s.readAt(id, schema.ReplaysTable, 0, []string{"connector", "topic", "partition", "offset", "replayed", "note"}, 20*time.Second)
+	stream, _, err := s.readAt(id, schema.ReplaysTable, 0, append(slices.Clip(letterNames), "replayed", "note"), 20*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -154,8 +140,7 @@ func (s *simulation) readClaims(id string) (map[letter]bool, error) {
 	claims := map[letter]bool{}
 	err = pour(stream, func(b *batch.Batch) error {
 		for i := range b.Rows {
-			of := flow{string(b.Columns[0].Bytes(i)), string(b.Columns[1].Bytes(i))}
-			l := letter{of, place{int32(b.Columns[2].Int(i)), b.Columns[3].Int(i)}}
+			l := letterAt(b, i)
 			if _, twice := claims[l]; twice || !b.Columns[5].IsNull(i) {
 				return &wrongRows{fmt.Sprintf("the claim on dead letter %v is there twice, or has a note", l)}
 			}
@@ -163,6 +148,7 @@ func (s *simulation) readClaims(id string) (map[letter]bool, error) {
 		}
 		return nil
 	})
+	s.replaying.rows = int64(len(claims))
 	return claims, err
 }
 

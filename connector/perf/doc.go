@@ -36,8 +36,7 @@
 // # perf recover
 //
 // resume_ms is measured as above, with processes that are killed by SIGKILL while events are produced, each when the one before it has
-// caught up. restart_ms: all
-// processes are killed while all rows are in the log only; from the start of the first one until a count answers, which must be of all rows. The first
+// caught up. restart_ms: all processes are killed while all rows are in the log only; from the start of the first one until a count answers, which must be of all rows. The first
 // restart reads the log from the disk, where it was written past the kernel's page cache; the later ones find it in there.
 //
 // Goroutines end with the measurement; nodes and the broker are closed by the one who started them.
