@@ -17,8 +17,11 @@ type scratch struct {
 	older  []place
 	floors []int64
 	hits   []rowset.Hit
-	found  []bool // keys of which older has the newest version
-	sum    uint64 // keeps loads alive that only warm the cache
+	found  []bool    // keys of which older has the newest version
+	skip   []bool    // keys that need not be looked for in a rowset: mayHave
+	ranges keyRanges // of the entry's keys
+	listed keyRanges // of the DiskRowSets whose keys are in the directory
+	sum    uint64    // keeps loads alive that only warm the cache
 
 	resident int64 // bytes that an Apply has added to DiskRowSets
 }
@@ -67,7 +70,7 @@ func (t *Tablet) Apply(entries []Entry) [][]byte {
 	t.mu.Unlock()
 	t.scratch.resident = 0
 	used := t.mu.usage()
-	wake := freezes || installs || t.mu.mem.bytes.Load() >= t.manager.options.FlushBytes
+	wake := freezes || installs || t.mu.mem.full()
 	t.unlockTurn()
 	t.manager.budget.add(used.minus(before))
 	if freezes {
@@ -109,6 +112,7 @@ func (t *Tablet) apply(e Entry) Result {
 	var fresh *memRowSet
 	if h.Kind == batch.KindFreeze {
 		fresh = t.manager.nextMemRowSet(s.schema, int(s.mem.rows))
+		fresh.flushAt = t.nextFlush(s.mem)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -264,7 +268,7 @@ func (t *Tablet) applyEntry(e Entry, data []byte, r Result) Result {
 	}
 	written := false
 	if r.Outcome == Applied && !t.broken.drops(p, s.ledger) {
-		if r, err = t.write(p, r); err != nil {
+		if r, err = t.write(p, r, len(data)); err != nil {
 			return t.fail(r, err)
 		}
 		written = true
@@ -354,9 +358,17 @@ func (t *Tablet) checkSegments(p *batch.Parsed, r Result) Result {
 	return r
 }
 
+// rowsAhead guesses how many rows the log has from an entry with so many on that are for this MemRowSet, if it is the first one after a
+// start: memory that grows while the log is applied again is touched for the first time twice, which costs as much as to apply it.
+func (t *Tablet) rowsAhead(rows, bytes int) int {
+	ahead := min(t.ahead, t.manager.options.FlushBytes)
+	t.ahead = 0
+	return int(ahead * int64(rows) / int64(bytes))
+}
+
 // write takes a checked entry's rows into the MemRowSet and says of the rows that they replace that they died. Lookups
 // are as of the entry's own timestamp, row after row: for upserts of one key the last wins, for inserts the first.
-func (t *Tablet) write(p *batch.Parsed, r Result) (Result, error) {
+func (t *Tablet) write(p *batch.Parsed, r Result, bytes int) (Result, error) {
 	m, n := t.mu.mem, p.Batch.Rows
 	if n == 0 {
 		return r, nil
@@ -364,14 +376,15 @@ func (t *Tablet) write(p *batch.Parsed, r Result) (Result, error) {
 	base := m.rows
 	must(uint64(base)+uint64(n) < rowsMax, "store: tablet %d: a MemRowSet of %d rows", t.spec.ID, uint64(base)+uint64(n))
 	at, ts := m.footprint(), r.Timestamp
-	m.reserve(n)
+	m.reserve(max(n, t.rowsAhead(n, bytes)))
 	m.keys.Append(&p.Batch, 0, n)
 	x := &t.scratch
 	x.hashes = hashKeys(m.keys, int(base), x.hashes[:0])
 	x.sum += m.index.touch(x.hashes)
-	if err := t.findOlder(m.keys, int(base)); err != nil {
+	if err := t.findOlder(&p.Batch, m.keys, int(base)); err != nil {
 		return r, err
 	}
+	m.ranges.join(x.ranges)
 	m.batches = append(m.batches, memBatch{&p.Batch, base, ts, p.Sum})
 	m.rows += uint32(n)
 	for i, h := range x.hashes {

@@ -100,26 +100,34 @@ func BenchmarkApply(b *testing.B) {
 func BenchmarkApplyOverDisk(b *testing.B) {
 	s := eventSchema()
 	const rows, per = 1 << 18, 4096
-	all := eventEntries(s, 5*rows, per, true)
-	t := benchTablet(b, s)
-	number := func(entries []Entry) []Entry {
-		for k := range entries {
-			entries[k].Index = t.mu.applied + 1 + uint64(k)
+	for _, keys := range []string{"random", "events"} {
+		all := eventEntries(s, 5*rows, per, keys == "random")
+		t := benchTablet(b, s)
+		for k := range 4 {
+			t.Apply(numbered(t, all[k*rows/per:(k+1)*rows/per]))
+			installNow(b, t)
 		}
-		return entries
+		b.Run("keys="+keys, func(b *testing.B) { applyFresh(b, t, rows, all[4*rows/per:]) })
 	}
-	for k := range 4 {
-		t.Apply(number(all[k*rows/per : (k+1)*rows/per]))
-		installNow(b, t)
+}
+
+// numbered gives entries the indexes that come next.
+func numbered(t *Tablet, entries []Entry) []Entry {
+	for k := range entries {
+		entries[k].Index = t.mu.applied + 1 + uint64(k)
 	}
-	rest := all[4*rows/per:]
+	return entries
+}
+
+// applyFresh measures entries of so many rows, each time into an empty MemRowSet.
+func applyFresh(b *testing.B, t *Tablet, rows int, entries []Entry) {
 	for b.Loop() {
 		b.StopTimer()
 		t.mu.mem.release()
-		t.mu.mem, t.mu.batches = newMemRowSet(s, rows, &t.manager.spare), nil
-		number(rest)
+		t.mu.mem, t.mu.batches = newMemRowSet(t.mu.schema, rows, &t.manager.spare), nil
+		numbered(t, entries)
 		b.StartTimer()
-		t.Apply(rest)
+		t.Apply(entries)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/row")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"sync"
 
 	"nyala/offsets"
 	"nyala/store/rowset"
@@ -20,7 +21,7 @@ const fetchAttempts = 5
 
 // download writes a file of another replica under a temporary name, checks that it is what it must be, and syncs it.
 func download(ctx context.Context, fsys vfs.FS, fetch Fetcher, name string, want file, temp string) error {
-	f, err := fsys.Create(temp)
+	f, err := rowset.Create(fsys, temp, name)
 	if err != nil {
 		return fmt.Errorf("store: fetch %s: %w", name, err)
 	}
@@ -38,7 +39,7 @@ func download(ctx context.Context, fsys vfs.FS, fetch Fetcher, name string, want
 }
 
 func fetchInto(ctx context.Context, f vfs.File, fetch Fetcher, name string, want file) (err error) {
-	hasher := rowset.NewHasher()
+	hasher := rowset.NewHasher().Expect(want.size)
 	var off int64
 	var errs []error
 	for range fetchAttempts {
@@ -62,6 +63,11 @@ func fetchInto(ctx context.Context, f vfs.File, fetch Fetcher, name string, want
 	return errors.Join(errs...)
 }
 
+const copyBytes = 1 << 20
+
+// copyBuffers are aligned as direct writes want it.
+var copyBuffers = sync.Pool{New: func() any { return (*[copyBytes]byte)(vfs.AlignedBytes(copyBytes)) }}
+
 // fetchFrom copies from off on, at most to size, and returns the number of bytes that are in the file and in the hash.
 func fetchFrom(ctx context.Context, f vfs.File, fetch Fetcher, name string, off, size int64, hasher *rowset.Hasher) (n int64, err error) {
 	in, err := fetch(ctx, name, off)
@@ -69,9 +75,14 @@ func fetchFrom(ctx context.Context, f vfs.File, fetch Fetcher, name string, off,
 		return 0, err
 	}
 	defer in.Close()
-	buf := make([]byte, min(256<<10, size-off+1)) // a byte more shows that too much comes
+	kept := copyBuffers.Get().(*[copyBytes]byte)
+	defer copyBuffers.Put(kept)
 	for {
-		k, err := in.Read(buf)
+		buf := kept[:min(copyBytes, size-off-n+1)] // a byte more shows that too much comes
+		k, err := io.ReadFull(in, buf)
+		if err == io.ErrUnexpectedEOF {
+			err = io.EOF
+		}
 		if off+n+int64(k) > size {
 			return n, fmt.Errorf("more than %d bytes came", size)
 		}

@@ -213,7 +213,7 @@ func (t *Tablet) swap(f *frozenRowSet, w waitingInstall, r replacement, rowOf []
 	s.frozen = slices.DeleteFunc(slices.Clone(s.frozen), func(o *frozenRowSet) bool { return o == f })
 	s.waiting = slices.DeleteFunc(slices.Clone(s.waiting), func(o waitingInstall) bool { return o.index == w.index })
 	s.disks, s.installed, s.durable, s.body = r.disks, w.index, r.m.durable, r.body
-	s.resident = residentBytes(r.disks)
+	s.resident = residentBytes(r.disks) + s.directory.bytes()
 	if err != nil {
 		s.failed = fmt.Errorf("store: tablet %d: install %d: %w", t.spec.ID, w.index, err)
 	}

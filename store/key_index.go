@@ -48,15 +48,20 @@ func (x *keyIndex) release() {
 
 // reserve makes room for n more keys.
 func (x *keyIndex) reserve(n int) {
-	for (x.used+n)*4 > len(x.slots)*3 {
-		x.grow()
+	size := len(x.slots)
+	for (x.used+n)*4 > size*3 {
+		size *= 2
+	}
+	if size > len(x.slots) {
+		x.grow(size)
 	}
 }
 
-func (x *keyIndex) grow() {
+// grow makes it size slots, 2^n times as many as it has.
+func (x *keyIndex) grow(size int) {
 	old := x.slots
-	x.slots = x.empty(2 * len(old))
-	x.shift--
+	x.slots = x.empty(size)
+	x.shift = uint(64 - bits.Len(uint(size-1)))
 	mask := uint64(len(x.slots) - 1)
 	for _, s := range old {
 		if s == 0 {
@@ -76,6 +81,16 @@ func (x *keyIndex) grow() {
 func (x *keyIndex) touch(hashes []uint64) (sum uint64) {
 	for _, h := range hashes {
 		sum += x.slots[h>>x.shift]
+	}
+	return sum
+}
+
+// touchSome is touch without those that skip leaves out.
+func (x *keyIndex) touchSome(hashes []uint64, skip []bool) (sum uint64) {
+	for i, h := range hashes {
+		if !skip[i] {
+			sum += x.slots[h>>x.shift]
+		}
 	}
 	return sum
 }

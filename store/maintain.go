@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"nyala/store/batch"
@@ -79,6 +80,9 @@ func (t *Tablet) step(ctx context.Context) (more bool, err error) {
 			return false, t.proposeOwn(ctx, t.installOf(f).entry())
 		}
 	}
+	if d := t.unlisted(&s); d != nil {
+		return true, t.list(&s, d)
+	}
 	now := time.Now()
 	if s.commands == 0 || s.lastFreeze != t.age.freeze || t.age.since.IsZero() {
 		t.age.since, t.age.freeze = now, s.lastFreeze
@@ -99,7 +103,26 @@ func (t *Tablet) full(s *state, age time.Duration) bool {
 	if s.writes == 0 {
 		return age >= idleFactor*o.FlushAge
 	}
-	return age >= o.FlushAge || s.mem.bytes.Load() >= o.FlushBytes
+	return age >= o.FlushAge || s.mem.full()
+}
+
+// nextFlush is at which size the MemRowSet is full that follows m. Tablets that begin to fill in the same moment, after a
+// start, a Checkpoint of each or FlushAge, and fill equally fast would all be encoded in the same moment, again and again, while fresh rows
+// wait for a processor. So the first MemRowSet then is full at a size of the tablet's own; those behind it, at FlushBytes, keep that distance.
+// All replicas reckon so, whoever leads next.
+func (t *Tablet) nextFlush(m *memRowSet) int64 {
+	most := t.manager.options.FlushBytes
+	if m.full() || t.manager.budget.pressed() { // what is flushed for want of memory comes one after the other by itself
+		return most
+	}
+	return firstFlush(t.spec.ID, most)
+}
+
+// firstFlush spreads tablets, whose ids follow each other as a rule, evenly between an eighth of a flush and a whole one: multiples of
+// the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+func firstFlush(id ID, most int64) int64 {
+	share, _ := bits.Mul64(uint64(most-most/8), uint64(id)*0x9E3779B97F4A7C15)
+	return most/8 + int64(share)
 }
 
 func (t *Tablet) leads() bool {

@@ -80,7 +80,9 @@ type Manager struct {
 		tablets map[ID]*Tablet // nil: being opened
 		closed  bool
 	}
-	spare spare // memory of flushed MemRowSets, for the next ones
+	spare       spare // memory of flushed MemRowSets, for the next ones
+	listAtLeast int   // DiskRowSets of a tablet before their keys are listed (keyDirectory)
+	listAlways  bool  // also those of which little was asked; only tests set it
 }
 
 // tick is how often tablets look at their age.
@@ -98,7 +100,7 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	m := &Manager{options: o, budget: newBudget(o.MemoryBytes), workers: make(chan *worker, o.Workers),
-		copies: make(chan struct{}, copiesMax), done: make(chan struct{})}
+		copies: make(chan struct{}, copiesMax), done: make(chan struct{}), listAtLeast: listAtLeast}
 	for range o.Workers {
 		m.workers <- &worker{}
 	}
@@ -236,7 +238,7 @@ func (t *Tablet) close() error {
 	s := t.mu.state
 	t.mu.state.disks, t.mu.state.frozen, t.mu.state.batches = nil, nil, nil
 	t.mu.state.mem = newMemRowSet(s.schema, 0, nil)
-	t.mu.state.resident = 0
+	t.mu.state.directory, t.mu.state.resident = nil, 0
 	t.mu.state.failed = fmt.Errorf("store: tablet %d is closed", t.spec.ID)
 	t.notifyLocked()
 	t.mu.Unlock()

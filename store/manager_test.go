@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -162,6 +163,68 @@ func TestFlushBySizeAndAge(t *testing.T) {
 		if used := g.managers[1].Budget().Used(); used > 100<<10 {
 			t.Fatalf("%d bytes in use", used)
 		}
+	})
+}
+
+// TestFlushesTakeTurns: tablets that begin to fill in the same moment are not full in the same moment, and keep that distance.
+func TestFlushesTakeTurns(t *testing.T) {
+	const most = 1 << 20
+	for _, n := range []int{4, 16, 64} {
+		var at []int64
+		for id := range n {
+			at = append(at, firstFlush(ID(id+5), most))
+		}
+		slices.Sort(at)
+		for i, a := range at {
+			next := at[0] + most
+			if i+1 < n {
+				next = at[i+1]
+			}
+			if a < most/8 || a > most || next-a < most/int64(4*n) {
+				t.Errorf("of %d tablets one is full at %d of %d bytes, and the next at %d", n, a, most, next)
+			}
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		g := newGroup(t, ManagerOptions{FlushBytes: 20_000, FlushAge: time.Hour, MemoryBytes: 1 << 30})
+		defer g.close()
+		first, key := firstFlush(3, 20_000), int64(0)
+		write := func(rowsets int) {
+			t.Helper()
+			for g.tablets[0].Status().RowSets < rowsets {
+				if key++; key > 10_000 {
+					t.Fatalf("no rowset %d", rowsets)
+				}
+				g.write(key, key)
+				synctest.Wait()
+			}
+			g.equal(rowsets)
+		}
+		want := func(what string, size int64) {
+			t.Helper()
+			for i, tb := range g.tablets {
+				if got := tb.mu.mem.flushAt; got != size {
+					t.Errorf("replica %d, %s: full at %d bytes, want %d", i, what, got, size)
+				}
+			}
+		}
+		want("new", first)
+		write(1)
+		want("after a flush for its size", 20_000)
+		write(2)
+		want("after another", 20_000)
+		g.write(0, 0)
+		if err := g.managers[1].Checkpoint(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		want("after a checkpoint", first)
+		g.equal(3)
+		write(4)
+		want("after a flush for its size", 20_000)
+		g.write(0, 0)
+		time.Sleep(2 * time.Hour)
+		g.equal(5)
+		want("after a flush for its age", first)
 	})
 }
 

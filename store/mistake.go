@@ -39,6 +39,8 @@ const (
 	schemaLost               // a manifest forgets the columns that were appended
 	schemaStrict             // rows of an older schema are refused
 	lettersSeen              // dead letters are dropped by the ledger, not by their key
+	keysUnlisted             // a DiskRowSet counts as listed in the key directory, and its keys are not in it
+	rangesNarrow             // the last key of a rowset is taken for one that is beyond its range
 )
 
 // floor is the offset below which the rows of a segment were seen, where the ledger is at next.

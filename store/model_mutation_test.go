@@ -8,9 +8,9 @@ func TestModelFindsMistakes(t *testing.T) {
 		seenTaken: "seenTaken", holesTaken: "holesTaken", frozenUnseen: "frozenUnseen", lateForgotten: "lateForgotten",
 		lateImage: "lateImage", vectorsNow: "vectorsNow", vectorsNew: "vectorsNew", ledgerNow: "ledgerNow", membersNow: "membersNow", timestampNow: "timestampNow",
 		anyOrder: "anyOrder", manifestUnsynced: "manifestUnsynced", filesUnsynced: "filesUnsynced",
-		schemaNow: "schemaNow", schemaLost: "schemaLost", schemaStrict: "schemaStrict", horizonFree: "horizonFree",
+		schemaNow: "schemaNow", schemaLost: "schemaLost", schemaStrict: "schemaStrict", horizonFree: "horizonFree", keysUnlisted: "keysUnlisted", rangesNarrow: "rangesNarrow",
 	}
-	for k := none + 1; k <= schemaStrict; k++ {
+	for k := none + 1; k <= rangesNarrow; k++ {
 		if names[k] == "" {
 			continue // the simulation of whole clusters must see it
 		}

@@ -43,6 +43,7 @@ type history struct {
 
 type model struct {
 	t        testing.TB
+	seed     uint64
 	rng      *rand.Rand
 	schema   *schema.Schema   // that the tablet was made with
 	schemas  []*schema.Schema // that and all after it
@@ -69,7 +70,7 @@ type modelReplica struct {
 }
 
 func newModel(t testing.TB, seed uint64, broken mistake) *model {
-	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 1)), broken: broken, live: map[string]int{}, clock: 1000, files: map[string]rowset.Hash{}}
+	m := &model{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), broken: broken, live: map[string]int{}, clock: 1000, files: map[string]rowset.Hash{}}
 	s := modelSchemas()
 	m.schema = s[m.rng.IntN(len(s))]
 	m.schemas = []*schema.Schema{m.schema}
@@ -99,6 +100,7 @@ func (m *model) open(r *modelReplica) {
 		m.failf("manager: %w", err)
 		return
 	}
+	r.manager.listAtLeast, r.manager.listAlways = 1+int(m.seed%3), true
 	r.tablet, err = r.manager.load(Spec{ID: 5, Table: "t", Schema: m.schema}, 0)
 	if err != nil {
 		m.failf("open: %w", err)

@@ -54,6 +54,7 @@ func (t *Tablet) Status() Status {
 		out.FilesSize += d.parquet.size + d.keys.size
 		out.Resident += d.residentBytes()
 	}
+	out.Resident += s.directory.bytes()
 	out.Bytes = out.MemBytes + out.FilesSize
 	return out
 }

@@ -169,3 +169,40 @@ func TestGather(t *testing.T) {
 		}
 	}
 }
+
+// TestExpect: a MemRowSet whose rows are in the log gets its memory at once, as much as it will need, and no more than a flush lets it grow.
+func TestExpect(t *testing.T) {
+	s := eventSchema()
+	const rows, per = 1 << 15, 256
+	entries := eventEntries(s, rows, per, true)
+	total := int64(0)
+	for _, e := range entries {
+		total += int64(len(e.Data))
+	}
+	apply := func(ahead, flush int64) (first, last int) {
+		tab := benchTablet(t, s)
+		tab.manager.options.FlushBytes = flush
+		tab.Expect(ahead)
+		before := tab.manager.budget.Used()
+		for i, e := range entries {
+			tab.Apply([]Entry{e})
+			if i == 0 {
+				first = len(tab.mu.mem.index.slots) + len(tab.mu.mem.piece)
+			}
+		}
+		if has := tab.mu.mem.base + tab.mu.mem.bytes.Load(); tab.mu.mem.rows != rows || tab.manager.budget.Used()-before < has-tab.mu.mem.base {
+			t.Fatalf("%d rows, want %d; the budget has %d, want %d more than %d", tab.mu.mem.rows, rows, tab.manager.budget.Used(), has, before)
+		}
+		return first, len(tab.mu.mem.index.slots) + len(tab.mu.mem.piece)
+	}
+	first, want := apply(0, 1<<40)
+	if first*16 > want {
+		t.Fatalf("%d words with the first entry of a log that nobody knows, %d in the end", first, want)
+	}
+	if first, last := apply(total, 1<<40); first != want || last != want {
+		t.Errorf("%d words with the first entry, %d in the end, want %d", first, last, want)
+	}
+	if first, last := apply(1<<50, total/4); first*2 > want || last != want {
+		t.Errorf("%d words with the first entry where a flush comes soon, %d in the end, want a quarter of %d", first, last, want)
+	}
+}

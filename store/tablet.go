@@ -68,6 +68,7 @@ type Tablet struct {
 	disk    chan struct{}
 	stamped atomic.Int64
 	scratch scratch // of Apply
+	ahead   int64   // bytes of entries that the log has above the manifest, until rows come; of Apply
 
 	manifest *manifestFile   // under disk
 	prepared map[string]file // files that a Prepare put there, for a Restore to come; under disk
@@ -97,7 +98,8 @@ type state struct {
 	batches   []memBatch // mem's, as of the last applied entry
 	frozen    []*frozenRowSet
 	disks     []*diskRowSet // never changed in place: a scan keeps the slice that it took
-	resident  int64         // what disks hold in memory
+	directory *keyDirectory // of disks; nil: there are few. Changed under turn alone
+	resident  int64         // what disks and directory hold in memory
 	ledger    *offsets.Ledger
 	applied   uint64
 	term      uint64
@@ -147,9 +149,13 @@ type frozenRowSet struct {
 type diskRowSet struct {
 	added
 	*rowset.RowSet
-	deaths deaths
-	refs   atomic.Int32 // the tablet, and each scan
-	gone   func()       // removes the files; called when the last reference goes
+	ranges  keyRanges
+	deaths  deaths
+	asked   atomic.Int64 // keys that its filter was asked for, until it is listed
+	listing bool         // its keys are in the directory, or on their way there; of the tablet's goroutine
+	listed  bool         // all of them; under turn
+	refs    atomic.Int32 // the tablet, and each scan
+	gone    func()       // removes the files; called when the last reference goes
 }
 
 func (d *diskRowSet) release() {
@@ -168,7 +174,7 @@ func openDisk(fsys vfs.FS, dir string, m manifestRowSet) (*diskRowSet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: rowset %d: %w", m.id, err)
 	}
-	d := &diskRowSet{added: m.added, RowSet: r}
+	d := &diskRowSet{added: m.added, RowSet: r, ranges: rangesOfDisk(r)}
 	d.refs.Store(1)
 	if uint64(r.Rows()) != m.rows {
 		r.Close()
@@ -218,6 +224,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 		last: m.timestamp, horizon: m.horizon, members: m.durable.Members, membersAt: m.durable.MembersIndex,
 		lastFreeze: m.durable.Index, installed: m.installed, durable: m.durable, body: m.appendTo(nil),
 	}
+	s.mem.flushAt = firstFlush(t.spec.ID, t.manager.options.FlushBytes)
 	for _, r := range m.rowsets {
 		d, err := openDisk(t.fs, t.dir, r)
 		if err != nil {
@@ -265,6 +272,9 @@ func (t *Tablet) lockTurn()   { t.turn <- struct{}{} }
 func (t *Tablet) unlockTurn() { <-t.turn }
 func (t *Tablet) lockDisk()   { t.disk <- struct{}{} }
 func (t *Tablet) unlockDisk() { <-t.disk }
+
+// Expect says how many bytes of entries there are in the log that are to be applied again. It comes before the first Apply.
+func (t *Tablet) Expect(bytes int64) { t.ahead = bytes }
 
 // Spec is what the tablet is of.
 func (t *Tablet) Spec() Spec { return t.spec }

@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"unsafe"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // dictionary gives values ids in the order of first sight. It is an open-addressing table whose slots hold the
 // first and the last 8 bytes of a value and its length, so that a value of up to 16 bytes is decided
-// without a look at the value itself; a Go map of strings costs twice as much.
+// without a look at the value itself; a Go map of strings costs twice as much. Of a longer value the hash takes the place of the
+// last bytes: addresses of pages begin and end alike.
 type dictionary struct {
 	slots []dictSlot
 	mask  uint64
@@ -22,7 +25,7 @@ type dictionary struct {
 }
 
 type dictSlot struct {
-	head, tail uint64
+	head, tail uint64 // tail: the hash of a value of more than 16 bytes
 	id         uint32 // id+1; 0: free
 	length     uint32
 }
@@ -110,11 +113,13 @@ func (d *dictionary) appendIDs(dst []int32, kind physical, s *span, page uint32)
 		for i, o := range s.off[:len(s.off)-1] {
 			l := int(s.off[i+1] - o)
 			q := unsafe.Add(p, o)
-			tail := uint64(0)
-			if l > 8 {
+			value, tail := unsafe.Slice((*byte)(q), l), uint64(0)
+			if l > 16 {
+				tail = xxhash.Sum64(value)
+			} else if l > 8 {
 				tail = *(*uint64)(unsafe.Add(q, l-8))
 			}
-			dst = append(dst, d.id(load8(q, l), tail, unsafe.Slice((*byte)(q), l), page))
+			dst = append(dst, d.id(load8(q, l), tail, value, page))
 		}
 	}
 	return dst

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"nyala/store/vfs"
 )
@@ -38,6 +39,23 @@ func NewHasher() *Hasher {
 	gcm, err := cipher.NewGCM(c)
 	must(err == nil, "rowset: gcm: %v", err)
 	return &Hasher{gcm: gcm}
+}
+
+// Expect makes room for the bytes of a file of that size: what grows to a block by doubling is copied once more.
+func (h *Hasher) Expect(size int64) *Hasher {
+	h.block = slices.Grow(h.block, int(min(size, hashBlock)))
+	return h
+}
+
+// HashOf is the Hash of a file with that content.
+func HashOf(data []byte) Hash {
+	h := NewHasher()
+	for len(data) > 0 {
+		n := min(len(data), hashBlock)
+		h.leaf(data[:n])
+		data = data[n:]
+	}
+	return h.Sum()
 }
 
 // Reset makes the Hasher empty again.

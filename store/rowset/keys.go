@@ -49,9 +49,7 @@ func openKeys(fsys vfs.FS, name string) (*keysFile, error) {
 	k := &keysFile{name: name, size: size}
 	if err = readAt(f, data, 0); err == nil {
 		err = k.parse(data)
-		h := NewHasher()
-		h.Write(data)
-		k.sum = h.Sum()
+		k.sum = HashOf(data)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("rowset: %s: %w", name, err)
@@ -248,18 +246,27 @@ func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hit
 			if !pass[i] {
 				continue
 			}
-			key := keys.At(at + i)
-			if bytes.Compare(key, k.lo) < 0 || bytes.Compare(key, k.hi) > 0 {
-				continue
-			}
-			row, n, block, err := k.lookup(key, near)
-			if err != nil {
-				return hits, fmt.Errorf("rowset: %s: %w", k.name, err)
-			}
-			if near = block; n > 0 {
-				hits = append(hits, Hit{Key: uint32(at + i), Row: uint32(row), Count: uint32(n)})
+			var err error
+			if hits, near, err = k.appendHit(hits, keys, uint32(at+i), near); err != nil {
+				return hits, err
 			}
 		}
 	}
 	return hits, nil
+}
+
+// appendHit appends a Hit for key i, if it is there. near is what lookup says of it, for this key and for the next.
+func (k *keysFile) appendHit(hits []Hit, keys *batch.Keys, i uint32, near int) ([]Hit, int, error) {
+	key := keys.At(int(i))
+	if bytes.Compare(key, k.lo) < 0 || bytes.Compare(key, k.hi) > 0 {
+		return hits, near, nil
+	}
+	row, n, block, err := k.lookup(key, near)
+	if err != nil {
+		return hits, block, fmt.Errorf("rowset: %s: %w", k.name, err)
+	}
+	if n > 0 {
+		hits = append(hits, Hit{Key: i, Row: uint32(row), Count: uint32(n)})
+	}
+	return hits, block, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash"
 	"sync"
-	"unsafe"
 
 	"nyala/store/vfs"
 )
@@ -18,7 +17,7 @@ type FileInfo struct {
 }
 
 // output gathers what is written into blocks of 1 MiB that start at multiples of 1 MiB, in memory that
-// is aligned to a disk's sectors, and hashes each block while it is in the cache.
+// is aligned as direct writes want it, and hashes each block while it is in the cache.
 type output struct {
 	file   vfs.File
 	block  []byte // nil between finish and the next reset
@@ -28,14 +27,8 @@ type output struct {
 	err    error
 }
 
-const sectorBytes = 4096
-
 // blocks are shared by all outputs: a writer is kept for each schema and worker, and writes now and then.
-var blocks = sync.Pool{New: func() any {
-	raw := make([]byte, hashBlock+sectorBytes)
-	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(raw)))) & (sectorBytes - 1)
-	return (*[hashBlock]byte)(raw[skip:])
-}}
+var blocks = sync.Pool{New: func() any { return (*[hashBlock]byte)(vfs.AlignedBytes(hashBlock)) }}
 
 func newOutput() *output { return &output{hasher: NewHasher()} }
 

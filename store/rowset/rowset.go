@@ -3,6 +3,7 @@ package rowset
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"nyala/store/batch"
 	"nyala/store/schema"
@@ -62,6 +63,25 @@ func (r *RowSet) Schema() *schema.Schema { return r.parquet.schema }
 
 // Bounds are the least and the greatest encoded key.
 func (r *RowSet) Bounds() (least, greatest []byte) { return r.keys.lo, r.keys.hi }
+
+// Range is the least and the greatest value of a column without nulls that is a whole number; all there are where that is not known.
+func (r *RowSet) Range(column int) (least, greatest int64) {
+	least, greatest = math.MaxInt64, math.MinInt64
+	t := r.parquet.schema.Columns[column].Type
+	for i := range r.parquet.groups {
+		x := r.parquet.groups[i].chunks[column].index
+		if x == nil {
+			return math.MinInt64, math.MaxInt64
+		}
+		for p := range x.MinValues {
+			if x.NullPages[p] {
+				return math.MinInt64, math.MaxInt64
+			}
+			least, greatest = min(least, plainOrdinal(t, x.MinValues[p])), max(greatest, plainOrdinal(t, x.MaxValues[p]))
+		}
+	}
+	return least, greatest
+}
 
 // Births are the least and the greatest birth of a row.
 func (r *RowSet) Births() (least, greatest int64) {

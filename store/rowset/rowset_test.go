@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -320,5 +321,24 @@ func TestGolden(t *testing.T) {
 	want, err := os.ReadFile("testdata/golden.txt")
 	if err != nil || got != string(want) {
 		t.Fatalf("got\n%s, want\n%s (%v): a change of format needs a new format version", got, want, err)
+	}
+}
+
+// TestHashOf hashes content at once and in pieces.
+func TestHashOf(t *testing.T) {
+	data := make([]byte, 2*hashBlock+77)
+	for i := range data {
+		data[i] = byte(i * i >> 7)
+	}
+	for _, n := range []int{0, 1, hashBlock - 1, hashBlock, hashBlock + 1, 2 * hashBlock, len(data)} {
+		for _, piece := range []int{100_000, hashBlock, len(data)} {
+			h := NewHasher().Expect(int64(n))
+			for part := range slices.Chunk(data[:n], piece) {
+				h.Write(part)
+			}
+			if got, want := HashOf(data[:n]), h.Sum(); got != want {
+				t.Errorf("%d bytes: %s at once, %s in pieces of %d", n, got, want, piece)
+			}
+		}
 	}
 }

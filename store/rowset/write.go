@@ -3,6 +3,7 @@ package rowset
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"nyala/store/batch"
 	"nyala/store/schema"
@@ -91,6 +92,15 @@ func (w *Writer) SetSchema(s *schema.Schema) error {
 	return w.parquet.setSchema(s, w.options.Footer)
 }
 
+// Create opens a new file that will have the given final name, under a temporary one. Columns go past the page cache: they are read by scans only,
+// and memory for them is dear. Keys do not: the next upserts look them up, here and there.
+func Create(fsys vfs.FS, temp, final string) (vfs.File, error) {
+	if strings.HasSuffix(final, ParquetSuffix) {
+		return vfs.CreateDirect(fsys, temp)
+	}
+	return fsys.Create(temp)
+}
+
 // Write writes base.parquet and base.keys; files of these names are replaced. After an error both may be there in part.
 func (w *Writer) Write(fsys vfs.FS, base string, rows *Rows) (*Written, error) {
 	if err := rows.check(); err != nil {
@@ -98,7 +108,7 @@ func (w *Writer) Write(fsys vfs.FS, base string, rows *Rows) (*Written, error) {
 	}
 	out := &Written{Rows: len(rows.Refs)}
 	for i, name := range []string{base + ParquetSuffix, base + KeysSuffix} {
-		f, err := fsys.Create(name)
+		f, err := Create(fsys, name, name)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("rowset: %w", err), out.Close())
 		}

@@ -1,6 +1,9 @@
 package vfs
 
-import "unsafe"
+import (
+	"errors"
+	"unsafe"
+)
 
 // DirectAlignment is what offset, length and memory of each write to a file that OpenDirect opened
 // must be a multiple of.
@@ -25,6 +28,38 @@ func OpenDirect(fsys FS, name string) (File, error) {
 	}
 	return fsys.OpenFile(name)
 }
+
+// CreateDirect creates a file, or empties it, for what is written once, from front to back, in large pieces: the whole pages of
+// an aligned write go past the page cache, the rest, as a rule the end of the file, does not.
+func CreateDirect(fsys FS, name string) (File, error) {
+	f, err := fsys.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	direct, err := OpenDirect(fsys, name)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &pagesFile{f, direct}, nil
+}
+
+// pagesFile has two handles of a file. What one of them has written, Sync of the other makes durable.
+type pagesFile struct {
+	File
+	direct File
+}
+
+func (f *pagesFile) WriteAt(p []byte, off int64) (n int, err error) {
+	if whole := len(p) &^ (DirectAlignment - 1); whole >= directLeast && isDirect(p[:whole], off) {
+		if n, err = f.direct.WriteAt(p[:whole], off); err != nil || n == len(p) {
+			return n, err
+		}
+	}
+	k, err := f.File.WriteAt(p[n:], off+int64(n))
+	return n + k, err
+}
+
+func (f *pagesFile) Close() error { return errors.Join(f.direct.Close(), f.File.Close()) }
 
 // AlignedBytes returns n zero bytes at a multiple of DirectAlignment.
 func AlignedBytes(n int) []byte {

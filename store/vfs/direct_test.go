@@ -2,6 +2,8 @@ package vfs
 
 import (
 	"bytes"
+	"errors"
+	"math/rand/v2"
 	"path"
 	"testing"
 )
@@ -40,6 +42,59 @@ func TestDirect(t *testing.T) {
 		check(t, d.Close())
 		check(t, f.Close())
 	})
+}
+
+// TestCreateDirect writes a file in pieces as a flush does, aligned or not, reads it back, and cuts the power: after
+// a Sync all of it is there, whichever way it went.
+func TestCreateDirect(t *testing.T) {
+	page := AlignedBytes(2*directLeast + 100)
+	for i := range page {
+		page[i] = byte(i*7 + i>>12)
+	}
+	everyFS(t, func(t *testing.T, fsys FS, dir string) {
+		var want []byte
+		name := path.Join(dir, "a")
+		for _, sizes := range [][]int{{100}, {2 * directLeast, 100}, {directLeast - 1, directLeast}, {directLeast, directLeast, 2*directLeast + 100}, {len(page), len(page)}} {
+			f, err := CreateDirect(fsys, name)
+			check(t, err)
+			want = want[:0]
+			for _, n := range sizes {
+				if k, err := f.WriteAt(page[:n], int64(len(want))); k != n || err != nil {
+					t.Fatalf("%d: wrote %d of %d: %v", sizes, k, n, err)
+				}
+				want = append(want, page[:n]...)
+			}
+			check(t, f.Sync())
+			check(t, f.Close())
+			got, err := ReadFile(fsys, name)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%d: %d bytes, want %d: %v", sizes, len(got), len(want), err)
+			}
+		}
+		if m, ok := fsys.(*Mem); ok {
+			check(t, errors.Join(m.SyncDir("/"), m.SyncDir(dir)))
+			got, err := ReadFile(m.Crash(rand.New(rand.NewPCG(1, 1)), 0), name)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("after a crash: %v", err)
+			}
+		}
+	})
+}
+
+// TestCreateDirectFails has the direct part fail, and the rest: what was written before is told.
+func TestCreateDirectFails(t *testing.T) {
+	if err := errorOf(CreateDirect(NewFaulty(NewMem(), Rule{Op: OpOpenFile, Err: ErrLocked}), "/a")); !errors.Is(err, ErrLocked) {
+		t.Errorf("open: %v", err)
+	}
+	page := AlignedBytes(directLeast + 100)
+	for after, want := range []int{0, directLeast} {
+		f, err := CreateDirect(NewFaulty(NewMem(), Rule{Op: OpWrite, After: after, Err: ErrLocked}), "/a")
+		check(t, err)
+		if n, err := f.WriteAt(page, 0); n != want || !errors.Is(err, ErrLocked) {
+			t.Errorf("write %d fails: %d bytes, want %d, %v", after, n, want, err)
+		}
+		check(t, f.Close())
+	}
 }
 
 // TestDirectUnaligned has a memory refuse what a disk may refuse, and the disk get over it.
