@@ -42,6 +42,8 @@
 //	transport.pump  one for each group: gives requests of other nodes to raft, one at a time
 //	Group.propose   one for each group: stamps, and proposes in that order
 //	Group.complete  one for each group: waits for what was proposed
+//	Group.catchUp   one for each group that starts with a long log, until that is applied
+//	Group.first     one for each group that has just started, until it has a leader; and one for each voter that it asks
 //	prepare         two while a group fetches the files of a manifest
 //	Group.change    one for each change of members under way
 //

@@ -97,12 +97,14 @@ func DecodeMembers(data []byte) ([]Member, error) {
 // Group is one replica of a replicated group.
 //
 // Besides raft's own goroutines it has three: the pump gives other nodes' requests to raft (receive.go), the
-// proposer stamps and proposes in log order, the completer waits for what was proposed (propose.go).
-// stop ends them all.
+// proposer stamps and proposes in log order, the completer waits for what was proposed (propose.go). A fourth lives
+// from the start until there is a leader (first.go). stop ends them all.
 type Group struct {
 	log     *Log
 	id      GroupID
 	sm      StateMachine
+	again   bool // it was started before, in this process
+	replay  replay
 	store   *logStore
 	snaps   *snapshotStore
 	machine *machine
@@ -114,12 +116,13 @@ type Group struct {
 	stopping  chan struct{}
 	stopped   chan struct{}
 	wg        sync.WaitGroup
-	cut       atomic.Bool          // the housekeeper is to cut the log
-	gave      atomic.Pointer[gift] // the last leadership that was given away
-	offered   atomic.Pointer[gift] // the last attempt to give the leadership away
-	given     atomic.Pointer[gift] // the leadership that raft here does not know to be given away
-	handing   atomic.Bool          // leadership is being handed over: nothing new is proposed
-	watch     watch                // only the housekeeper uses it
+	cut       atomic.Bool           // the housekeeper is to cut the log
+	gave      atomic.Pointer[gift]  // the last leadership that was given away
+	offered   atomic.Pointer[gift]  // the last attempt to give the leadership away
+	given     atomic.Pointer[gift]  // the leadership that raft here does not know to be given away
+	heard     atomic.Pointer[claim] // the newest leader whose heartbeat raft here may not have seen
+	handing   atomic.Bool           // leadership is being handed over: nothing new is proposed
+	watch     watch                 // only the housekeeper uses it
 	mu        struct {
 		sync.Mutex
 		running  bool // start has come to its end
@@ -150,6 +153,7 @@ func (g *Group) start(bootstrap []Member) error {
 			return err
 		}
 	}
+	g.beginReplay()
 	g.machine.began(g.sm.Durable())
 	g.store.beginScan()
 	r, err := raft.NewRaft(g.config(), g.machine, g.store, g.store, g.snaps, g.tr)
@@ -165,6 +169,10 @@ func (g *Group) start(bootstrap []Member) error {
 		g.wg.Go(g.tr.pump)
 		g.wg.Go(g.propose)
 		g.wg.Go(g.complete)
+		g.wg.Go(g.first)
+		if !g.replay.over.Load() {
+			g.wg.Go(g.catchUp)
+		}
 	}
 	g.mu.Unlock()
 	if failed != nil { // halt has closed the transport
@@ -180,7 +188,7 @@ func (g *Group) config() *raft.Config {
 	c.LocalID = g.log.self
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = t.Heartbeat, t.Heartbeat, t.Heartbeat
 	c.CommitTimeout = t.Commit
-	c.MaxAppendEntries = cmp.Or(g.log.o.AppendMax, appendEntriesMax)
+	c.MaxAppendEntries = g.log.appendMax()
 	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false // the catalog stops a removed replica
 	c.TrailingLogs, c.SnapshotThreshold = math.MaxUint64, math.MaxUint64
@@ -190,6 +198,9 @@ func (g *Group) config() *raft.Config {
 	c.Logger = newHCLogger(g.log.logger.With("group", uint64(g.id)))
 	return c
 }
+
+// appendMax is how many entries one append takes.
+func (l *Log) appendMax() int { return cmp.Or(l.o.AppendMax, appendEntriesMax) }
 
 // running returns raft, or nil before it runs.
 func (g *Group) running() *raft.Raft { return g.raft.Load() }
@@ -252,8 +263,8 @@ func (g *Group) Leader() (node string, known bool) {
 	if r == nil {
 		return "", false
 	}
-	if gift := g.givenTo(); gift != nil {
-		return gift.to.Node, true
+	if node, ok := g.elsewhere(); ok {
+		return node, true
 	}
 	_, id := r.LeaderWithID()
 	node, _ = splitServerID(id)
@@ -263,7 +274,11 @@ func (g *Group) Leader() (node string, known bool) {
 // IsLeader reports whether this replica thinks that it leads. Another may already have been elected.
 func (g *Group) IsLeader() bool {
 	r := g.running()
-	return r != nil && r.State() == raft.Leader && g.givenTo() == nil
+	if r == nil || r.State() != raft.Leader {
+		return false
+	}
+	_, other := g.elsewhere()
+	return !other
 }
 
 // Applied returns the index of the last entry that the state machine has seen here.

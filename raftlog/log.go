@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,6 +45,7 @@ type Log struct {
 	self   raft.ServerID
 	logger *slog.Logger
 	wal    *wal.WAL
+	opened time.Time
 
 	ctx       context.Context // done when Close has stopped the groups
 	cancel    context.CancelFunc
@@ -53,6 +55,7 @@ type Log struct {
 	inbounds  chan struct{} // semaphores
 	calls     chan struct{}
 	sending   chan struct{}
+	replays   chan struct{} // likewise, of followers that apply their logs again
 	stuck     chan struct{} // capacity 1: the disk became slow
 	slowness  slowness
 	uncertain uncertain
@@ -61,6 +64,7 @@ type Log struct {
 		sync.RWMutex // never held across I/O, a callback, or raft
 		groups       map[GroupID]*Group
 		starting     map[GroupID]bool
+		begun        map[GroupID]bool // have been started since Open
 		peers        map[string]*peer
 		closed       bool
 		err          error
@@ -77,16 +81,16 @@ func Open(o Options) (*Log, error) {
 		o.SlowWrite = time.Second
 	}
 	l := &Log{o: o, self: serverID(o.Node, o.Incarnation), logger: o.Logger, done: make(chan struct{}), nudge: make(chan struct{}, 1), stuck: make(chan struct{}, 1),
-		inbounds: make(chan struct{}, inboundMax), calls: make(chan struct{}, callsMax), sending: make(chan struct{}, filesMax)}
+		inbounds: make(chan struct{}, inboundMax), calls: make(chan struct{}, callsMax), sending: make(chan struct{}, filesMax), replays: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
-	l.mu.groups, l.mu.starting, l.mu.peers = map[GroupID]*Group{}, map[GroupID]bool{}, map[string]*peer{}
-	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache, OnSync: l.wrote, SlowWrite: o.SlowWrite, OnSlow: l.hangs, Reached: o.walReached()})
+	l.mu.groups, l.mu.starting, l.mu.begun, l.mu.peers = map[GroupID]*Group{}, map[GroupID]bool{}, map[GroupID]bool{}, map[string]*peer{}
+	w, err := wal.Open(o.FS, o.Dir, wal.Options{SegmentBytes: o.SegmentBytes, CacheBytes: o.CacheBytes, WriteTimeout: o.WriteTimeout, PageCache: o.PageCache, OnSync: l.wrote, SlowWrite: o.SlowWrite, OnSlow: l.hangs, OnFailed: l.fail, Reached: o.walReached()})
 	if err != nil {
 		return nil, fmt.Errorf("raftlog: open %s: %w", o.Dir, err)
 	}
-	l.wal = w
+	l.wal, l.opened = w, time.Now()
 	if err := l.own(); err != nil {
 		return nil, errors.Join(fmt.Errorf("raftlog: open %s: %w", o.Dir, err), w.Close())
 	}
@@ -132,11 +136,13 @@ func (l *Log) stopGroups() {
 // StartGroup runs this node's replica of a group. bootstrap names the first members, the same on each of them;
 // it is ignored if the replica has any state. A replica that is to join gets nil, and is added by the leader.
 func (l *Log) StartGroup(id GroupID, sm StateMachine, bootstrap []Member) (*Group, error) {
-	if err := l.reserveGroup(id); err != nil {
+	again, err := l.reserveGroup(id)
+	if err != nil {
 		return nil, err
 	}
 	g := newGroup(l, id, sm)
-	err := g.start(bootstrap)
+	g.again = again
+	err = g.start(bootstrap)
 	l.mu.Lock()
 	delete(l.mu.starting, id)
 	closed := l.mu.closed || l.mu.err != nil
@@ -145,7 +151,6 @@ func (l *Log) StartGroup(id GroupID, sm StateMachine, bootstrap []Member) (*Grou
 	}
 	l.mu.Unlock()
 	if err != nil {
-		l.checkPoison() // a group that never ran cannot tell of it
 		return nil, err
 	}
 	if closed { // Close has not seen the group, or may not have
@@ -155,19 +160,21 @@ func (l *Log) StartGroup(id GroupID, sm StateMachine, bootstrap []Member) (*Grou
 	return g, nil
 }
 
-func (l *Log) reserveGroup(id GroupID) error {
+// reserveGroup tells whether the group was started before, since Open.
+func (l *Log) reserveGroup(id GroupID) (again bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.mu.closed:
-		return fmt.Errorf("raftlog: start group %d: %w", id, ErrStopped)
+		return false, fmt.Errorf("raftlog: start group %d: %w", id, ErrStopped)
 	case l.mu.err != nil:
-		return fmt.Errorf("raftlog: start group %d: %w", id, l.mu.err)
+		return false, fmt.Errorf("raftlog: start group %d: %w", id, l.mu.err)
 	case l.mu.groups[id] != nil || l.mu.starting[id]:
-		return fmt.Errorf("raftlog: start group %d: it is started already", id)
+		return false, fmt.Errorf("raftlog: start group %d: it is started already", id)
 	}
-	l.mu.starting[id] = true
-	return nil
+	again = l.mu.begun[id]
+	l.mu.starting[id], l.mu.begun[id] = true, true
+	return again, nil
 }
 
 // StopGroup stops this node's replica and waits for it. Its log stays.
@@ -193,7 +200,6 @@ func (l *Log) DropGroup(id GroupID) error {
 		}
 	}
 	if err := l.wal.Drop(uint64(id)); err != nil {
-		l.checkPoison()
 		return fmt.Errorf("raftlog: drop group %d: %w", id, err)
 	}
 	return nil
@@ -251,15 +257,9 @@ func (l *Log) known(node string) *peer {
 	return l.mu.peers[node]
 }
 
-// checkPoison stops the node's groups if the WAL failed: nothing can be promised any more.
-func (l *Log) checkPoison() {
-	if err := l.wal.Err(); err != nil {
-		l.fail(fmt.Errorf("raftlog: the WAL of node %s failed: %w", l.o.Node, err))
-	}
-}
-
-// fail ends the node's part in all groups. The owner hears of it by Done.
+// fail ends the node's part in all groups, for the WAL failed: nothing can be promised any more. The owner hears of it by Done.
 func (l *Log) fail(err error) {
+	err = fmt.Errorf("raftlog: the WAL of node %s failed: %w", l.o.Node, err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.err != nil || l.mu.closed {
@@ -273,9 +273,8 @@ func (l *Log) fail(err error) {
 	})
 }
 
-// failed stops one group whose log cannot be read, or the node if the WAL as a whole failed.
+// failed stops one group whose log cannot be read.
 func (l *Log) failed(g *Group, err error) {
-	l.checkPoison()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.err != nil || l.mu.closed {

@@ -37,6 +37,7 @@ type chainMachine struct {
 	truth *truth
 	group *Group // set after StartGroup
 	delay time.Duration
+	gate  chan struct{} // Apply waits until it is closed; nil: it does not
 	mu    struct {
 		sync.Mutex
 		dead     bool // its node crashed
@@ -67,6 +68,9 @@ func openMachine(node string, fsys vfs.FS, dir string, tr *truth) (*chainMachine
 func (m *chainMachine) Stamp(data []byte) { m.truth.stamp(data) }
 
 func (m *chainMachine) Apply(entries []Entry) [][]byte {
+	if m.gate != nil {
+		<-m.gate
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	results := make([][]byte, len(entries))

@@ -29,12 +29,19 @@ func (g *Group) AddNonvoter(ctx context.Context, m Member) error {
 }
 
 // Promote makes a non-voter a voter, if it is close to the leader (ErrLagging).
+//
+// Raft sends the entry that says so before it counts the new voter. One that acknowledges faster than raft gets there counts as if it had
+// nothing, until it acknowledges another entry; where its voice is needed nothing is committed until then, and as long as that is
+// so raft takes no other change of the members. In a group that nobody writes to that would be for ever. So there always is another entry: a
+// barrier, which raft takes up when it is done with the change, and which no state machine sees.
 func (g *Group) Promote(ctx context.Context, m Member) error {
 	if err := g.near(m.id(), promoteLagMax); err != nil {
 		return err
 	}
 	return g.change(ctx, "promote "+m.Node, func(r *raft.Raft, limit time.Duration) raft.Future {
-		return r.AddVoter(m.id(), raft.ServerAddress(m.id()), 0, limit)
+		f := r.AddVoter(m.id(), raft.ServerAddress(m.id()), 0, limit)
+		r.Barrier(limit) // whether it is committed is of no interest: the change is what is waited for
+		return f
 	})
 }
 

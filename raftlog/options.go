@@ -28,6 +28,9 @@ type Options struct {
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 	Address  func(node string) string // to dial for a node, empty if unknown
 
+	// Preferred names the node that should lead a group, empty if it is all the same: it is the first to stand for election after a start. nil: it is.
+	Preferred func(group GroupID) string
+
 	// Files opens a file of a group for another node, at an offset. nil: none.
 	Files func(group GroupID, name string, off int64) (io.ReadCloser, error)
 	// Requests answers the calls of other nodes. nil: none.

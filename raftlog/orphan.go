@@ -115,12 +115,19 @@ func (g *Group) stand(still func() bool) {
 	g.tr.receive(&received{rpc: &raft.TimeoutNowRequest{}, from: from, reply: func([]byte) {}, still: still})
 }
 
-// silent tells whether this replica follows a leader whose process has ended, or that it has not heard for most of a heartbeat's time limit:
-// whoever asks for a vote has waited for all of it, and the leader may have reached the one a little later than the other. What a leader sent
+// silent tells whether this replica stands for election, or follows a leader whose process has ended, or that it has not heard for most of
+// a heartbeat's time limit: whoever asks for a vote has waited for all of it, and the leader may have reached the one a little later than the other. What a leader sent
 // before its end may still be on its way into the log here, and looks as if it lived.
 func (t *transport) silent() bool {
 	r := t.group.running()
-	if r == nil || r.State() != raft.Follower {
+	if r == nil {
+		return false
+	}
+	switch r.State() {
+	case raft.Follower:
+	case raft.Candidate: // it has given its leader up, and may name it still: a heartbeat that came in that very moment is dealt with beside raft's main loop
+		return true
+	default:
 		return false
 	}
 	_, id := r.LeaderWithID()

@@ -3,6 +3,8 @@ package raftlog
 import (
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // TestOrphan: the process of a leader ends; what it led has another leader before any follower would have missed a heartbeat.
@@ -142,6 +144,41 @@ func TestSilentLeader(t *testing.T) {
 			w.net.Rejoin(l.name)
 			w.until(5*time.Second, func() bool { return !l.group().IsLeader() })
 		}
+		w.finish()
+	})
+}
+
+// TestCandidateNamesLeader: a replica stands for election and still names the leader that it gave up, which has gone for good. It must not refuse
+// whom alone the others would elect: it has less itself.
+func TestCandidateNamesLeader(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.boot("n1", "n2", "n3")
+		l := w.waitLeader()
+		w.writes(3)
+		f := w.follower(l)
+		w.net.Isolate(f.name)
+		w.writes(3) // which f does not get
+		r := f.group().running()
+		f.group().stand(func() bool { return true })
+		if !w.until(5*time.Second, func() bool { return r.State() == raft.Candidate }) {
+			t.Fatal(w.describe())
+		}
+		answer := make(chan raft.RPCResponse, 1)
+		(*f.group().tr.beat.Load())(raft.RPC{RespChan: answer, Command: &raft.AppendEntriesRequest{RPCHeader: header(l.group().log.self), Term: r.CurrentTerm()}})
+		if leader, _ := r.LeaderWithID(); leader == "" || r.State() != raft.Candidate {
+			t.Fatalf("%s is a %s and names %q, want a candidate that names a leader", f.name, r.State(), leader)
+		}
+		l.crash(1)
+		w.net.Rejoin(f.name)
+		other := w.otherLeader(l)
+		if other == f {
+			t.Errorf("%s leads, which has less", f.name)
+		}
+		if err := w.write(other, time.Second); err != nil {
+			t.Error(err)
+		}
+		l.up(nil)
 		w.finish()
 	})
 }

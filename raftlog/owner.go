@@ -49,6 +49,9 @@ func (l *Log) Begin(id GroupID) uint64 {
 // Next returns the index that the next entry of a group's log must have, 0 if it never had any.
 func (l *Log) Next(id GroupID) uint64 { return l.wal.Group(uint64(id)).Next() }
 
+// Bytes is how long the entries of a group's log are from an index on.
+func (l *Log) Bytes(id GroupID, from uint64) int64 { return l.wal.Group(uint64(id)).Bytes(from) }
+
 // Stored lists the groups of which the log has anything, whether they are started or not.
 func (l *Log) Stored() (ids []GroupID) {
 	for _, id := range l.wal.Groups() {

@@ -3,6 +3,7 @@ package raftlog
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -25,6 +26,10 @@ const pipelineDepth = 2
 //     from the last acknowledged one, one request at a time, until one succeeds.
 //   - Answers are handed on without waiting: a reader that is gone costs the pipeline, not a goroutine.
 //
+// A follower may also be behind when writes stop: its disk was slow, or it has just been sent a manifest. raft's pipeline then sends one request a
+// CommitTimeout, of MaxAppendEntries, for minutes. So where nothing follows a full request for a while, raft is told of a refusal that
+// nobody made: it closes the pipeline and sends all that there is, one request after the other.
+//
 // Errors of the connection are not handed on as answers: raft would take them for a contact with the follower
 // and keep its lease. They come out of the next AppendEntries, at the latest after CommitTimeout.
 type pipeline struct {
@@ -34,7 +39,11 @@ type pipeline struct {
 	answers chan raft.AppendFuture
 	broken  chan struct{}
 	once    sync.Once
+	sent    atomic.Int64 // requests
 }
+
+// pipelineIdle is how long nothing must follow a full request.
+const pipelineIdle = 50 * time.Millisecond
 
 // answersMax is far above what a living reader lets pile up: at most pipelineDepth requests are under way.
 const answersMax = 128
@@ -72,6 +81,7 @@ func (p *pipeline) AppendEntries(q *raft.AppendEntriesRequest, resp *raft.Append
 		return nil, raft.ErrPipelineShutdown
 	default:
 	}
+	p.sent.Add(1)
 	f := &appendFuture{start: time.Now(), q: q, resp: resp, done: make(chan struct{})}
 	call, err := p.t.sendAppend(p.id, q, resp, p.broken, func(err error) { p.finish(f, err) })
 	if err != nil {
@@ -96,13 +106,33 @@ func (p *pipeline) finish(f *appendFuture, err error) {
 		default:
 			p.breakUp()
 		}
-		if !f.resp.Success {
+		switch {
+		case !f.resp.Success:
 			p.breakUp()
+		case len(f.q.Entries) >= p.t.log.appendMax():
+			p.suspect(f)
 		}
 	} else {
 		p.breakUp()
 	}
 	<-p.slots
+}
+
+// suspect is told of a full request that succeeded: the follower may lack more.
+func (p *pipeline) suspect(f *appendFuture) {
+	sent := p.sent.Load()
+	time.AfterFunc(pipelineIdle, func() {
+		if p.sent.Load() != sent {
+			return
+		}
+		refused := &appendFuture{start: f.start, q: f.q, resp: &raft.AppendEntriesResponse{Term: f.q.Term}, done: make(chan struct{})}
+		close(refused.done)
+		select {
+		case p.answers <- refused:
+		default:
+		}
+		p.breakUp()
+	})
 }
 
 // appendFuture is a request under way.

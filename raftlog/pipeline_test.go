@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"nyala/store/vfs"
 )
 
 // TestRule12 is the wedge of hashicorp/raft's own transports: while entries flow, the log of a follower fails
@@ -157,4 +159,35 @@ func TestCutAppend(t *testing.T) {
 	if parts := cutAppend(&raft.AppendEntriesRequest{Term: 1}); len(parts) != 1 {
 		t.Errorf("%d parts of an empty request", len(parts))
 	}
+}
+
+// TestPipelineIdle: a follower is behind when writes stop. raft sends it one request a commit timeout from then on, of so many
+// entries as one takes; it must get all the others at once.
+func TestPipelineIdle(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.timings.Commit = time.Second
+		for _, name := range []string{"n1", "n2", "n3"} {
+			w.add(name).appendMax = 4
+		}
+		members := w.members(true, w.nodes...)
+		for _, n := range w.nodes {
+			n.up(members)
+		}
+		l := w.waitLeader()
+		f := w.follower(l)
+		quick := f.faults.Add(vfs.Rule{Op: vfs.OpSync, Delay: 100 * ms})
+		w.writes(400)
+		quick()
+		behind := l.group().Status().Last - f.group().Status().Last
+		if behind < 100 {
+			t.Fatalf("the follower is only %d entries behind", behind)
+		}
+		begin := time.Now()
+		if !w.until(5*time.Second, func() bool { return f.caughtUp(l) }) {
+			t.Errorf("the follower was %d entries behind, and is after %v: %s", behind, time.Since(begin), w.describe())
+		}
+		w.writes(5)
+		w.finish()
+	})
 }

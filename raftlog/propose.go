@@ -48,8 +48,8 @@ func (g *Group) Propose(ctx context.Context, data []byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, err)
 	}
-	if gift := g.givenTo(); gift != nil {
-		return g.forward(ctx, gift.to.Node, data)
+	if node, ok := g.elsewhere(); ok {
+		return g.forward(ctx, node, data)
 	}
 	if g.IsLeader() {
 		return g.proposeHere(ctx, data)
@@ -90,10 +90,10 @@ func (g *Group) proposeHere(ctx context.Context, data []byte) ([]byte, error) {
 
 // enqueue hands a proposal to the proposer, without blocking.
 func (g *Group) enqueue(p *proposal) {
-	given := g.givenTo() != nil
+	_, elsewhere := g.elsewhere()
 	g.mu.Lock()
 	stopping, full := g.mu.stopping, false
-	if !stopping && !given {
+	if !stopping && !elsewhere {
 		select {
 		case g.proposals <- p:
 			g.mu.open[p] = true
@@ -103,8 +103,8 @@ func (g *Group) enqueue(p *proposal) {
 	}
 	g.mu.Unlock()
 	switch {
-	case given:
-		p.done(nil, fmt.Errorf("raftlog: group %d: %w: %w", g.id, ErrUnavailable, errSlow))
+	case elsewhere:
+		p.done(nil, fmt.Errorf("raftlog: group %d: another node leads: %w", g.id, ErrUnavailable))
 	case stopping:
 		p.done(nil, fmt.Errorf("raftlog: group %d: %w", g.id, ErrStopped))
 	case full:

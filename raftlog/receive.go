@@ -45,6 +45,11 @@ func (t *transport) queue(r *received) {
 	default:
 		r.fail(statusUnavailable, fmt.Sprintf("group %d has %d requests waiting", t.group.id, inboxMax))
 	}
+	select {
+	case <-t.closed:
+		t.refuseRest() // the pump may have looked for the last time
+	default:
+	}
 }
 
 // heartbeat answers one at once if it changes neither term nor state here, and otherwise queues it like any
@@ -53,8 +58,8 @@ func (t *transport) heartbeat(from hello, term uint64, later func(meta []byte)) 
 	id := serverID(from.node, from.incarnation)
 	q := &raft.AppendEntriesRequest{RPCHeader: header(id), Term: term}
 	setSender(q, id)
-	beat := t.beat.Load()
-	if r := t.group.running(); beat != nil && r != nil && r.State() == raft.Follower && r.CurrentTerm() == term {
+	beat, r := t.beat.Load(), t.group.running()
+	if beat != nil && r != nil && r.State() == raft.Follower && r.CurrentTerm() == term {
 		answer := make(chan raft.RPCResponse, 1)
 		(*beat)(raft.RPC{Command: q, RespChan: answer})
 		select {
@@ -63,6 +68,9 @@ func (t *transport) heartbeat(from hello, term uint64, later func(meta []byte)) 
 		default:
 			return encodeStatus(statusUnavailable, errGroupClosed.Error()) // raft is shutting down
 		}
+	}
+	if r != nil && r.CurrentTerm() < term {
+		t.group.claimed(&claim{term: term, leader: from.node})
 	}
 	t.receive(&received{rpc: q, from: from, reply: later})
 	return nil
@@ -110,6 +118,7 @@ func (t *transport) deliver(r *received) {
 		if !isHeartbeat(q) {
 			t.awaitRoom(q)
 			t.shiftAppend(q)
+			t.holdBack(q)
 		}
 		r.reply(encodeAnswer(t.pass(q, nil)))
 	case *raft.InstallSnapshotRequest:
@@ -118,11 +127,15 @@ func (t *transport) deliver(r *received) {
 		t.discount(q)
 		answer, err := t.pass(q, nil)
 		r.reply(encodeAnswer(answer, err))
+		t.promise(q, answer)
 		t.overtake(q, answer)
 	case *raft.TimeoutNowRequest:
 		if r.still == nil || r.still() {
 			r.reply(encodeAnswer(t.pass(q, nil)))
 		}
+	case *repeated:
+		t.repeat(q)
+		r.reply(nil)
 	default:
 		r.reply(encodeAnswer(t.pass(r.rpc, nil)))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -15,6 +16,10 @@ import (
 // therefore gives its groups away: it tells the best follower to stand for election, which raft allows at any time and which
 // needs nothing from the disk here, and answers its callers that the fate of what they proposed is unknown. Raft itself notices when
 // the write returns. Until writes are fast again the node stands for no election and nobody hands leadership to it.
+//
+// Leadership may also have gone already, or go from one to another of the others, while raft here waits: it was being handed over when the
+// disk hung, as is common soon after the groups were made. Nobody is left then who would take it, and raft here believes in a leader of the past. So
+// the heartbeats that come in say who leads (claim); nobody waits for raft to look at them.
 
 const (
 	slowMemory   = 10 * time.Second // a disk is slow for so long after its last slow write
@@ -132,18 +137,50 @@ type gift struct {
 	at   time.Time
 }
 
-// givenTo says whom this group's leadership was given to, if raft here still believes in it. It counts for as long as the
-// disk is slow: if nobody took the gift, the leader goes on.
-func (g *Group) givenTo() *gift {
+// claim is what a heartbeat says: who leads, and in which term.
+type claim struct {
+	term   uint64
+	leader string      // its node
+	told   atomic.Bool // it was logged that raft here does not know
+}
+
+// claimed remembers the leader of the newest term.
+func (g *Group) claimed(c *claim) {
+	for {
+		old := g.heard.Load()
+		if old != nil && old.term >= c.term || g.heard.CompareAndSwap(old, c) {
+			return
+		}
+	}
+}
+
+// successor is who leads in a term later than the one that raft here is in; nil: nobody, as far as is known.
+func (g *Group) successor(r *raft.Raft) *claim {
+	if c := g.heard.Load(); c != nil && c.term > r.CurrentTerm() {
+		return c
+	}
+	return nil
+}
+
+// elsewhere says who leads this group if raft here believes in somebody else: a successor, or who was given the leadership. A gift
+// counts for as long as the disk is slow: if nobody took it, the leader goes on.
+func (g *Group) elsewhere() (node string, ok bool) {
+	r := g.running()
+	if r == nil {
+		return "", false
+	}
+	if c := g.successor(r); c != nil {
+		return c.leader, true
+	}
 	p := g.given.Load()
 	if p == nil {
-		return nil
+		return "", false
 	}
-	if r := g.running(); r == nil || r.State() != raft.Leader || r.CurrentTerm() != p.term || !g.log.Slow() {
+	if r.State() != raft.Leader || r.CurrentTerm() != p.term || !g.log.Slow() {
 		g.given.CompareAndSwap(p, nil)
-		return nil
+		return "", false
 	}
-	return p
+	return p.to.Node, true
 }
 
 // likelyLeader guesses who leads while raft here does not know: its main loop may be in one slow write after the other.
@@ -158,6 +195,13 @@ func (g *Group) likelyLeader() (node string, known bool) {
 func (g *Group) giveAway(now time.Time) {
 	r := g.running()
 	if r == nil || r.State() != raft.Leader {
+		return
+	}
+	if c := g.successor(r); c != nil {
+		if !c.told.Swap(true) {
+			g.log.logger.Warn("disk is slow, and another leads already", "group", g.id, "leader", c.leader, "term", c.term)
+		}
+		g.abandon()
 		return
 	}
 	term := r.CurrentTerm()
@@ -202,8 +246,13 @@ func (g *Group) giveAway(now time.Time) {
 }
 
 // accept is asked before this node stands for election because a leader wants it to: it tries the disk, which an election needs
-// at once. If all disks are slow, whoever leads had better go on.
+// at once. If all disks are slow, whoever leads had better go on; and also if this replica applies its log again after a start, for which
+// all who write would wait.
 func (t *transport) accept(r *received) {
+	if r.still == nil && t.group.catchingUp() {
+		r.fail(statusUnavailable, fmt.Sprintf("group %d is applying its log again", t.group.id))
+		return
+	}
 	t.group.mu.Lock()
 	defer t.group.mu.Unlock()
 	if t.group.mu.stopping {

@@ -192,7 +192,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		records[i] = wal.Record{Index: l.Index, Term: l.Term, Kind: uint8(l.Type), Data: l.Data, Extensions: l.Extensions, AppendedAt: unixNano(l.AppendedAt)}
 	}
 	if err := s.wal.Append(records); err != nil {
-		return s.written(err)
+		return fmt.Errorf("raftlog: group %d: %w", s.g.id, err)
 	}
 	s.setStale(entryID{}) // raft remembers these now
 	return nil
@@ -226,7 +226,7 @@ func (s *logStore) prepare(first uint64) error {
 			return fmt.Errorf("raftlog: group %d: append %d after removing from %d on", s.g.id, first, from)
 		}
 		if err := s.wal.TruncateAfter(from - 1); err != nil {
-			return s.written(err)
+			return fmt.Errorf("raftlog: group %d: %w", s.g.id, err)
 		}
 	}
 	next := s.wal.Next()
@@ -238,7 +238,7 @@ func (s *logStore) prepare(first uint64) error {
 		return fmt.Errorf("raftlog: group %d: append %d, want %d (durable %d)", s.g.id, first, next, d.Index)
 	}
 	if err := s.wal.Reset(first); err != nil {
-		return s.written(err)
+		return fmt.Errorf("raftlog: group %d: %w", s.g.id, err)
 	}
 	return nil
 }
@@ -252,6 +252,7 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 		return fmt.Errorf("raftlog: group %d: remove from %d on: durable to %d", s.g.id, from, d.Index)
 	}
 	s.setTruncate(from)
+	s.g.endReplay(from - 1)
 	return nil
 }
 
@@ -268,6 +269,7 @@ func (s *logStore) dropInstalled(d Durable) error {
 	}
 	var err error
 	if last <= d.Index {
+		s.g.endReplay(d.Index)
 		err = s.wal.Reset(d.Index + 1)
 	} else {
 		err = s.wal.CutBelow(d.Index + 1)
@@ -284,22 +286,16 @@ func (s *logStore) cutBelow(index uint64) error {
 		return nil
 	}
 	if err := s.wal.CutBelow(index); err != nil {
-		return s.written(err)
+		return fmt.Errorf("raftlog: group %d: %w", s.g.id, err)
 	}
 	s.g.log.reached(LogCut)
 	return nil
 }
 
-// written handles an error of a write: if the WAL is poisoned the whole node is.
-func (s *logStore) written(err error) error {
-	s.g.log.checkPoison()
-	return fmt.Errorf("raftlog: group %d: %w", s.g.id, err)
-}
-
 // Set stores a stable value.
 func (s *logStore) Set(key, value []byte) error {
 	if err := s.wal.Set(string(key), value); err != nil {
-		err = s.written(err)
+		err = fmt.Errorf("raftlog: group %d: %w", s.g.id, err)
 		if string(key) == keyTerm {
 			s.g.halt(err)
 			return nil // raft panics on an error here, and is being stopped

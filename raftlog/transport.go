@@ -34,6 +34,7 @@ type transport struct {
 	closed   chan struct{}
 	once     sync.Once
 	beat     atomic.Pointer[func(raft.RPC)]
+	promised atomic.Pointer[promise] // the last one that was made
 	mu       struct {
 		sync.Mutex
 		install *installation
@@ -214,6 +215,9 @@ func (t *transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, q *raft.
 func (t *transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, q *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	if err := t.mayStand(); err != nil {
 		return err
+	}
+	if t.keeps(q.Term) {
+		return errPromised
 	}
 	return t.call(id, encodePreVote(t.group.id, q), true, 2*t.log.o.Timings.Heartbeat, resp)
 }

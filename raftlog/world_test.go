@@ -34,18 +34,19 @@ func simTimings() Timings {
 
 // world is a simulated cluster with one group, or more.
 type world struct {
-	t        testing.TB
-	net      *simnet.Network
-	truth    *truth
-	timings  Timings
-	test     switches
-	groups   []GroupID
-	patience time.Duration // of the log with its disk
-	nodes    []*node
-	start    time.Time
-	serial   atomic.Int64
-	wg       sync.WaitGroup // of instances that are being closed
-	mu       struct {
+	t         testing.TB
+	net       *simnet.Network
+	truth     *truth
+	timings   Timings
+	test      switches
+	groups    []GroupID
+	preferred func(GroupID) string
+	patience  time.Duration // of the log with its disk
+	nodes     []*node
+	start     time.Time
+	serial    atomic.Int64
+	wg        sync.WaitGroup // of instances that are being closed
+	mu        struct {
 		sync.Mutex
 		rng *rand.Rand
 	}
@@ -68,6 +69,7 @@ type node struct {
 	test        switches
 	room        func(ctx context.Context) error // nil: there always is
 	appendMax   int
+	gates       map[GroupID]chan struct{} // of machines that do not apply until it is closed
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
@@ -174,7 +176,7 @@ func (n *node) tryUp(bootstrap []Member) error {
 		Requests: func(ctx context.Context, from string, method uint8, body []byte) ([]byte, error) {
 			return []byte(fmt.Sprintf("%s %d %s", from, method, body)), nil
 		},
-		Room: n.room, AppendMax: n.appendMax,
+		Preferred: n.w.preferred, Room: n.room, AppendMax: n.appendMax,
 		test: n.test,
 	}
 	l, err := Open(options)
@@ -189,6 +191,7 @@ func (n *node) tryUp(bootstrap []Member) error {
 		}
 		m, err := openMachine(n.name, n.faults, fmt.Sprintf("data/group-%d", id), tr)
 		if err == nil {
+			m.gate = n.gates[id]
 			m.group, err = l.StartGroup(id, m, bootstrap)
 		}
 		if err != nil {

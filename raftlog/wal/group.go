@@ -169,6 +169,30 @@ func (g *GroupLog) Kind(index uint64) (kind uint8, ok bool) {
 	return p.kind, ok
 }
 
+// Bytes is how long the entries from index on are in the files.
+func (g *GroupLog) Bytes(index uint64) (n int64) {
+	g.wal.mu.Lock()
+	defer g.wal.mu.Unlock()
+	for i := max(index, g.first); i < g.next; i++ {
+		n += int64(g.entries[i-g.base].size)
+	}
+	return n
+}
+
+// Reach returns the last of the entries from index on that are together not longer than bytes, at least index itself.
+func (g *GroupLog) Reach(index uint64, bytes int64) uint64 {
+	g.wal.mu.Lock()
+	defer g.wal.mu.Unlock()
+	last := index
+	for i := max(index, g.first); i < g.next; i++ {
+		if bytes -= int64(g.entries[i-g.base].size); bytes < 0 {
+			break
+		}
+		last = i
+	}
+	return last
+}
+
 func (g *GroupLog) find(index uint64) (position, bool) {
 	g.wal.mu.Lock()
 	defer g.wal.mu.Unlock()

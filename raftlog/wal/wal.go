@@ -49,6 +49,7 @@ type Options struct {
 	OnSync        func(took time.Duration, bytes int64) // told of each write and its sync, by the writer; it must be quick
 	SlowWrite     time.Duration                         // OnSlow is told of a write that is under way for so long; 0 means never
 	OnSlow        func()                                // must be quick, and may be called once more when the write has just ended
+	OnFailed      func(err error)                       // told once that the log is poisoned, before anybody is answered so; must be quick
 	Reached       func(Point)                           // told of each step; only tests set it
 	Salt          func() uint64                         // makes the salt of a segment's life; nil means random
 }
@@ -326,10 +327,16 @@ func (w *WAL) closeFiles() {
 // poison makes err the answer to every request from now on, and to those that wait.
 func (w *WAL) poison(err error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mu.err == nil {
+	first := w.mu.err == nil
+	if first {
 		w.mu.err = err
 	}
+	w.mu.Unlock()
+	if first && w.opts.OnFailed != nil {
+		w.opts.OnFailed(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.failLocked(w.mu.err)
 }
 

@@ -1,0 +1,6 @@
+//go:build !invariants
+
+package raftlog
+
+// invariants turns the costly checks off.
+const invariants = false
