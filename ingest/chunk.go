@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -30,7 +31,7 @@ type chunk struct {
 	view    batch.Batch
 	keys    *batch.Keys
 	offsets []int64    // per row
-	records []int32    // per row: which record of the run it is
+	records []int32    // per row: which record of the run it is; none once the rows are arranged
 	ops     []batch.Op // per row, when mixed
 	op      batch.Op
 	mixed   bool
@@ -45,6 +46,10 @@ type chunk struct {
 	hashes []uint64
 	slots  []slot
 	place  []int32
+
+	arranger batch.Arranger
+	places   []uint32 // by row, where arrange puts it; scratch
+	moved    []int64  // scratch of arrange
 
 	pending   atomic.Int32 // pieces not released, and one for who hands them out
 	abandoned atomic.Bool  // some piece was not applied
@@ -148,7 +153,8 @@ func (p *chunkPool) put(c *chunk) {
 
 // footprint is the memory that a chunk holds, with rows in it or without.
 func (c *chunk) footprint() int64 {
-	n := c.rows.Capacity() + cap(c.keys.Data) + 4*cap(c.keys.Offsets) + 8*cap(c.offsets) + 4*cap(c.records) + cap(c.ops) + 8*cap(c.hashes)
+	n := c.rows.Capacity() + cap(c.keys.Data) + 4*cap(c.keys.Offsets) + 8*cap(c.offsets) + 4*cap(c.records) + cap(c.ops) + 8*cap(c.hashes) +
+		c.arranger.Capacity() + 4*cap(c.places) + 8*cap(c.moved)
 	for _, s := range c.slots[:cap(c.slots)] {
 		n += 4 * cap(s.rows)
 	}
@@ -186,4 +192,54 @@ func (c *chunk) seal() {
 		return
 	}
 	c.keys.Append(&c.view, 0, c.view.Rows)
+}
+
+// Chunks of arrangeRows rows and more are arranged when they go to arrangeSlots tablets or more.
+const (
+	arrangeRows  = 512
+	arrangeSlots = 16
+)
+
+// arrange puts the rows of each tablet side by side. A tablet's entry is built when the chunk is long out of the processor's caches, and of many
+// tablets each takes a row here and there: every value was then a cache miss. Now it is one for several rows, at the price of another copy
+// while the chunk is in the caches.
+func (c *chunk) arrange() {
+	n := c.view.Rows
+	if n < arrangeRows || len(c.slots) < arrangeSlots {
+		return
+	}
+	const nowhere = ^uint32(0)
+	c.places = slices.Grow(c.places[:0], n)[:n]
+	for i := range c.places {
+		c.places[i] = nowhere
+	}
+	at := uint32(0)
+	for i := range c.slots {
+		rows := c.slots[i].rows
+		for k, row := range rows {
+			c.places[row], rows[k] = at, at
+			at++
+		}
+	}
+	for i, p := range c.places { // rows that were refused
+		if p == nowhere {
+			c.places[i] = at
+			at++
+		}
+	}
+	c.view = c.arranger.Arrange(&c.view, c.places)
+	c.moved = slices.Grow(c.moved[:0], n)[:n]
+	for i, p := range c.places {
+		c.moved[p] = c.offsets[i]
+	}
+	c.offsets, c.moved = c.moved, c.offsets
+	if c.mixed {
+		ops := slices.Clone(c.ops)
+		for i, p := range c.places {
+			c.ops[p] = ops[i]
+		}
+	}
+	c.records = c.records[:0]
+	c.keys.Reset()
+	c.keys.Append(&c.view, 0, n)
 }

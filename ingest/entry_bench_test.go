@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -79,4 +80,56 @@ func BenchmarkEntry(b *testing.B) {
 		builder.build(pieces)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(built), "ns/row")
+}
+
+// BenchmarkEntryOfMany builds the entries of 256 tablets, with chunks as they come and arranged.
+func BenchmarkEntryOfMany(b *testing.B) {
+	const rows, tablets = 2048, 256
+	for _, arranged := range []bool{false, true} {
+		b.Run(fmt.Sprintf("arranged=%t", arranged), func(b *testing.B) {
+			chunks, l := benchChunks(b, 128, rows), benchLayout()
+			l.Ranges[0].Tablets = nil
+			for i := range tablets {
+				l.Ranges[0].Tablets = append(l.Ranges[0].Tablets, uint64(i))
+			}
+			for _, c := range chunks {
+				if _, err := c.route(context.Background(), nil, "events", l); err != nil {
+					b.Fatal(err)
+				}
+				if arranged {
+					c.arrange()
+				}
+			}
+			var builder entryBuilder
+			built, pieces := 0, make([]piece, 0, len(chunks))
+			for i := 0; b.Loop(); i++ {
+				pieces = pieces[:0]
+				for _, c := range chunks {
+					p := piece{chunk: c, rows: c.slots[i%len(c.slots)].rows, lane: &lane{owner: c.owner, next: c.span.First}}
+					pieces, built = append(pieces, p), built+len(p.rows)
+				}
+				builder.build(pieces)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(built), "ns/row")
+		})
+	}
+}
+
+// BenchmarkArrange puts the rows of 256 tablets side by side.
+func BenchmarkArrange(b *testing.B) {
+	const rows, tablets = 2048, 256
+	l := benchLayout()
+	l.Ranges[0].Tablets = nil
+	for i := range tablets {
+		l.Ranges[0].Tablets = append(l.Ranges[0].Tablets, uint64(i))
+	}
+	c := benchChunks(b, 1, rows)[0]
+	for b.Loop() {
+		c.view = c.rows.View()
+		if _, err := c.route(context.Background(), nil, "events", l); err != nil {
+			b.Fatal(err)
+		}
+		c.arrange()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"nyala/offsets"
 	"nyala/store/schema"
@@ -180,6 +182,39 @@ func TestRecreated(t *testing.T) {
 		if n := w.mu.checkpoints.Len(); n != 2 {
 			t.Errorf("%d sources, want 2", n)
 		}
+	})
+}
+
+// TestRecreatedMeanwhile makes a topic again between the assignment of its partition and the client's question whether
+// the record before is still the same: the broker answers that, by the topic's name, of the new topic.
+func TestRecreatedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, map[string]int32{"app": 1})
+		n := w.connector()
+		w.produce("app", 0, 0, 100)
+		w.await("a commit", func() bool { p := n.partition(0); return p != nil && p.Committed == 100 })
+		n.crash()
+		asked, recreated := make(chan struct{}), make(chan struct{})
+		ask := sync.OnceFunc(func() { close(asked) })
+		w.cluster.ControlKey(kmsg.OffsetForLeaderEpoch.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+			ask()
+			w.cluster.SleepControl(func() { <-recreated })
+			return nil, nil, false
+		})
+		n = w.connector()
+		<-asked
+		if err := w.cluster.DeleteTopic("app"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.cluster.CreateTopic("app", 1, nil); err != nil {
+			t.Fatal(err)
+		}
+		close(recreated)
+		w.await("state TOPIC_RECREATED", func() bool { p := n.partition(0); return p != nil && p.State == TopicRecreated })
+		if r := n.partition(0).Reason; strings.Contains(r, "unclean") {
+			t.Errorf("reason: %s", r)
+		}
+		w.noProblems()
 	})
 }
 

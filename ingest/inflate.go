@@ -18,6 +18,7 @@ import (
 // poll is always let through, so every partition comes on in its turn.
 type inflater struct {
 	kgo.Decompressor
+	pool  *recordPool
 	limit int64
 	since atomic.Int64 // bytes that batches have become since the last poll
 	most  atomic.Int64 // the greatest that since was
@@ -31,7 +32,7 @@ var errFetchFull = errors.New("ingest: the fetches of this poll are large enough
 
 // newInflater uses the pool's memory. The library bounds only the decompressors that it makes for a client, so one is made to
 // be asked for its decompressor; it never connects.
-func newInflater(pool kgo.Pool, limit int64) (*inflater, error) {
+func newInflater(pool *recordPool, limit int64) (*inflater, error) {
 	client, err := kgo.NewClient(kgo.MaxDecompressBatchBytes(batchBytesMax), kgo.WithPools(pool), kgo.DisableClientMetrics(),
 		kgo.Dialer(func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }))
 	if err != nil {
@@ -40,7 +41,7 @@ func newInflater(pool kgo.Pool, limit int64) (*inflater, error) {
 	defer client.Close()
 	d, ok := client.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
 	must(ok, "the client has no decompressor")
-	return &inflater{Decompressor: d, limit: limit}, nil
+	return &inflater{Decompressor: d, pool: pool, limit: limit}, nil
 }
 
 // Decompress implements kgo.Decompressor.
@@ -48,7 +49,15 @@ func (f *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byt
 	if f.since.Load() > f.limit {
 		return nil, errFetchFull
 	}
-	out, err := f.Decompressor.Decompress(src, codec)
+	var out []byte
+	var err error
+	whole := false
+	if codec == kgo.CodecLz4 {
+		out, whole = f.pool.inflateLZ4(src)
+	}
+	if !whole {
+		out, err = f.Decompressor.Decompress(src, codec)
+	}
 	since := f.since.Add(int64(len(out)))
 	for most := f.most.Load(); since > most && !f.most.CompareAndSwap(most, since); most = f.most.Load() {
 	}

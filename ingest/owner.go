@@ -271,6 +271,16 @@ func (o *owner) fail(state State, reason string) {
 	}
 }
 
+// explain says better why a partition stopped that has failed.
+func (o *owner) explain(state State, reason string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.state == Failed {
+		o.mu.state, o.mu.reason = state, reason
+		o.session.options.Logger.Error("partition stopped", "topic", o.topic, "partition", o.source.Partition, "state", string(state), "reason", reason)
+	}
+}
+
 // low is the watermark, and the leader epoch of the record before it (-1 if unknown).
 func (o *owner) low() (int64, int32) {
 	o.mu.Lock()

@@ -16,8 +16,9 @@ type recordPool struct {
 	mu    struct {
 		sync.Mutex
 		held    int64
-		bytes   [poolClasses][][]byte
-		records [poolClasses][][]kgo.Record
+		takes   int64
+		bytes   [poolClasses]freeList[byte]
+		records [poolClasses]freeList[kgo.Record]
 	}
 }
 
@@ -25,6 +26,7 @@ const (
 	poolClasses  = 24 // up to 8 MiB, or 8 Mi records; larger ones are not kept
 	poolBytesMin = 12 // class of the smallest buffer, 4 KiB
 	poolExpected = 4  // a batch is thought to grow this many times
+	poolPatience = 1000
 )
 
 func newRecordPool(limit int64) *recordPool { return &recordPool{limit: limit} }
@@ -32,36 +34,56 @@ func newRecordPool(limit int64) *recordPool { return &recordPool{limit: limit} }
 // class is the power of two that n fits into.
 func class(n int) int { return bits.Len(uint(max(n, 1) - 1)) }
 
-// take removes the last of a free list, nil when it is empty. It is read under the lock: a put that comes between
-// would write its own slice there, which then would be lent twice.
-func take[T any](p *recordPool, free *[][]T, size int) []T {
+// freeList is the buffers of one class that nobody has.
+type freeList[T any] struct {
+	free  [][]T
+	asked int64 // when it was asked for last, counted in takes
+}
+
+// take removes the last of a free list, nil when it is empty.
+func take[T any](p *recordPool, l *freeList[T], size int) []T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := len(*free)
+	p.mu.takes++
+	l.asked = p.mu.takes
+	n := len(l.free)
 	if n == 0 {
 		return nil
 	}
-	last := (*free)[n-1]
-	(*free)[n-1] = nil
-	*free = (*free)[:n-1]
+	last := l.free[n-1]
+	l.free[n-1] = nil
+	l.free = l.free[:n-1]
 	p.mu.held -= int64(cap(last) * size)
 	return last
 }
 
-// put adds to a free list, unless the pool is full. What a full pool holds may be of classes that nobody asks for any more, so
-// it is then given up as a whole.
-func put[T any](p *recordPool, free *[][]T, v []T, size int) {
+// put adds to a free list, unless the pool is full. What a full pool holds may be of classes that nobody asks for any more: those
+// are given up first.
+func put[T any](p *recordPool, l *freeList[T], v []T, size int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := int64(cap(v) * size)
-	if n > p.limit/2 {
+	if p.mu.held+n > p.limit {
+		for c := range poolClasses {
+			giveUp(p, &p.mu.bytes[c], 1)
+			giveUp(p, &p.mu.records[c], recordSize)
+		}
+	}
+	if p.mu.held+n <= p.limit {
+		l.free = append(l.free, v[:0])
+		p.mu.held += n
+	}
+}
+
+// giveUp empties a list that has not been asked for in the last takes.
+func giveUp[T any](p *recordPool, l *freeList[T], size int) {
+	if p.mu.takes-l.asked < poolPatience {
 		return
 	}
-	if p.mu.held+n > p.limit {
-		p.mu.bytes, p.mu.records, p.mu.held = [poolClasses][][]byte{}, [poolClasses][][]kgo.Record{}, 0
+	for _, v := range l.free {
+		p.mu.held -= int64(cap(v) * size)
 	}
-	*free = append(*free, v[:0])
-	p.mu.held += n
+	l.free = nil
 }
 
 // recordSize is the size of the client's record.
@@ -78,13 +100,19 @@ func decompressRoom(compressed int) int {
 
 // GetDecompressBytes implements kgo.PoolDecompressBytes.
 func (p *recordPool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
-	n := decompressRoom(len(compressed))
-	if c := class(n); c < poolClasses {
-		if b := take(p, &p.mu.bytes[c], 1); b != nil {
-			return b
-		}
+	return p.buffer(decompressRoom(len(compressed)))
+}
+
+// buffer lends an empty buffer with room for at least n bytes.
+func (p *recordPool) buffer(n int) []byte {
+	c := max(class(n), poolBytesMin)
+	if c >= poolClasses {
+		return make([]byte, 0, n)
 	}
-	return make([]byte, 0, n)
+	if b := take(p, &p.mu.bytes[c], 1); b != nil {
+		return b
+	}
+	return make([]byte, 0, 1<<c)
 }
 
 // PutDecompressBytes implements kgo.PoolDecompressBytes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type SenderOptions struct {
 	Write      func(ctx context.Context, tablet uint64, entry []byte) (Answer, error)
 	EntryRows  int // most rows an entry takes before the next is begun; 0 means 16384
 	EntryBytes int // likewise bytes; 0 means 512 KiB
+	EntryRate  int // most entries a second, of all tablets; 0 means 500 for each that GOMAXPROCS allows to run
 	Logger     *slog.Logger
 	Reached    func(Point) // told of each step; only tests set it
 	broken     mistake     // likewise
@@ -44,9 +46,11 @@ type SenderOptions struct {
 //
 // The size of entries follows the load without a timer. An idle tablet gets what there is at once; while an entry
 // is on its way the queue gathers, and the next entry takes all of it up to a bound. So latency is one round trip
-// when there is little to do, and entries have their best size when there is much.
+// when there is little to do, and entries have their best size when there is much; where that much is for hundreds of tablets, pace
+// sees to it.
 type Sender struct {
 	options SenderOptions
+	pace    pace
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -89,10 +93,11 @@ func (s *Sender) build(pieces []piece, distant *piece) (entry []byte, owners []*
 func NewSender(o SenderOptions) *Sender {
 	setDefault(&o.EntryRows, 16384)
 	setDefault(&o.EntryBytes, 512<<10)
+	setDefault(&o.EntryRate, entriesPerProcessor*runtime.GOMAXPROCS(0))
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Sender{options: o}
+	s := &Sender{options: o, pace: newPace(o.EntryRate)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.mu.queues = map[uint64]*tabletQueue{}
 	return s
@@ -146,11 +151,9 @@ func (s *Sender) send(tablet uint64, p piece) {
 // run sends until nothing is left. Sender.Close waits for it.
 func (q *tabletQueue) run() {
 	defer q.sender.wg.Done()
-	for {
+	for q.more() {
+		q.sender.pace.wait(q.sender.ctx)
 		pieces := q.take()
-		if pieces == nil {
-			return
-		}
 		if q.sender.options.broken == inFlight {
 			q.deliverAhead(pieces)
 			continue
@@ -159,8 +162,16 @@ func (q *tabletQueue) run() {
 	}
 }
 
+// more tells whether pieces wait. If not, the goroutine ends.
+func (q *tabletQueue) more() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mu.running = len(q.mu.pieces) > 0
+	return q.mu.running
+}
+
 // take removes the pieces of the next entry from the queue: rows of one schema, all with origins or all without,
-// up to the bounds but at least one piece. nil ends the goroutine.
+// up to the bounds but at least one piece.
 func (q *tabletQueue) take() []piece {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -174,10 +185,6 @@ func (q *tabletQueue) take() []piece {
 			break
 		}
 		n++
-	}
-	if n == 0 {
-		q.mu.running = false
-		return nil
 	}
 	out := append([]piece(nil), q.mu.pieces[:n]...)
 	rest := copy(q.mu.pieces, q.mu.pieces[n:])

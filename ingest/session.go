@@ -169,7 +169,7 @@ func (s *session) poll() {
 // The shares of SessionBytes: what a fetch should become in memory, and what the pools of records and of chunks may keep.
 const (
 	fetchShare      = 2
-	recordPoolShare = 2
+	recordPoolShare = 1
 	chunkPoolShare  = 4
 )
 
@@ -216,9 +216,6 @@ func (s *session) moving() (held int64) {
 	return held
 }
 
-// readRecreated is what to do about a topic that was deleted, and perhaps made again.
-const readRecreated = "to read a new one of its name, from start_from on, restart this node"
-
 func (s *session) fetched(f *kgo.Fetch) {
 	for i := range f.Topics {
 		t := &f.Topics[i]
@@ -226,7 +223,7 @@ func (s *session) fetched(f *kgo.Fetch) {
 			p := &t.Partitions[j]
 			o := s.owner(place{t.Topic, p.Partition})
 			if o != nil && t.TopicID != [16]byte{} && offsets.TopicID(t.TopicID) != o.source.Topic {
-				o.fail(TopicRecreated, fmt.Sprintf("topic %s now has the id %s, was %s; %s", t.Topic, offsets.TopicID(t.TopicID), o.source.Topic, readRecreated))
+				o.fail(TopicRecreated, o.madeAnew(t.TopicID))
 			}
 			if o == nil || o.dead.Load() {
 				recycle(p.Records)
@@ -284,14 +281,14 @@ func (s *session) fetchError(o *owner, topic string, p *kgo.FetchPartition) {
 		s.options.Logger.Warn("fetch failed", "topic", topic, "partition", p.Partition, "error", err)
 		s.connector.setReason(err.Error())
 	case errors.As(err, &loss):
-		o.fail(Failed, fmt.Sprintf("the partition's log was rewritten (unclean leader election): %v", err))
+		s.rewritten(o, fmt.Sprintf("the partition's log was rewritten (unclean leader election): %v", err))
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		s.pause(o) // the client would ask and be refused again and again
 		if o.lookUp() {
 			s.spawn(func() { s.outOfRange(o) })
 		}
 	case errors.Is(err, kerr.UnknownTopicID):
-		o.fail(TopicRecreated, fmt.Sprintf("topic %s with the id %s is gone; %s", topic, o.source.Topic, readRecreated))
+		o.fail(TopicRecreated, o.topicGone())
 	case errors.As(err, &tooLarge):
 		s.tooLarge(o, tooLarge)
 	case errors.Is(err, errFetchFull): // it comes again

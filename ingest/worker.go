@@ -23,6 +23,7 @@ type worker struct {
 	schema    *schema.Schema // that it decodes under
 	pool      *chunkPool
 	letters   *letterWriter
+	epoch     int32 // one more than the leader epoch of the record before; 0: it had none
 }
 
 // run is the owner's goroutine; session.close waits for it.
@@ -170,6 +171,7 @@ func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 	} else if failure = w.refuse(c, records, refused, failure); !c.abandoned.Load() {
 		w.session.options.reached(Routed)
 		w.letters.send(c)
+		c.arrange()
 		w.send(c)
 	}
 	w.letters.reset()
@@ -194,17 +196,20 @@ func (w *worker) check(r *kgo.Record) string {
 	if r.Offset < w.position {
 		return fmt.Sprintf("offset went back from %d to %d: the partition's log was rewritten", w.position, r.Offset)
 	}
+	if r.LeaderEpoch >= 0 && r.LeaderEpoch == w.epoch-1 {
+		return "" // as a rule, and without the lock
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := len(w.mu.epochs)
-	if n > 0 && w.mu.epochs[n-1].epoch == r.LeaderEpoch {
-		return ""
-	}
 	if n > 0 && r.LeaderEpoch >= 0 && r.LeaderEpoch < w.mu.epochs[n-1].epoch {
 		return fmt.Sprintf("leader epoch went back from %d to %d at offset %d: the partition's log was rewritten", w.mu.epochs[n-1].epoch, r.LeaderEpoch, r.Offset)
 	}
 	if r.LeaderEpoch >= 0 {
-		w.mu.epochs = append(w.mu.epochs, epochStart{r.Offset, r.LeaderEpoch})
+		if n == 0 || w.mu.epochs[n-1].epoch != r.LeaderEpoch {
+			w.mu.epochs = append(w.mu.epochs, epochStart{r.Offset, r.LeaderEpoch})
+		}
+		w.epoch = r.LeaderEpoch + 1
 	}
 	return ""
 }

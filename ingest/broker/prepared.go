@@ -1,0 +1,197 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+// Prepared are events at a rate that were made and compressed beforehand, as on another machine: to send them takes next to
+// nothing of the processor that a measurement is about.
+type Prepared struct {
+	options ProducerOptions
+	client  *kgo.Client
+	bursts  []burst
+	acked   atomic.Int64
+}
+
+// burst is what is due at one tick: a batch for each partition that gets events.
+type burst struct {
+	events  int64
+	batches []preparedBatch
+}
+
+type preparedBatch struct {
+	partition int32
+	bytes     []byte // a record batch of the Kafka protocol, lz4
+}
+
+// Where a record batch has its checksum, of all behind it, and the times of its first and last record.
+const (
+	batchCRC   = 17
+	batchSum   = 21
+	batchTimes = 27
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Prepare makes count events, rate a second, for a cluster of one broker. Their event times follow the clock from now on;
+// the records' times are those of sending. Of the options Brokers, Dial, Topic, Partitions, Seed and FirstID count.
+func Prepare(o ProducerOptions, count, rate int64) (*Prepared, error) {
+	o.Partitions = max(o.Partitions, 1)
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(kmsg.Produce.Int16(), 12) // 13 names topics by id
+	opts := []kgo.Opt{kgo.SeedBrokers(o.Brokers...), kgo.MaxVersions(versions), kgo.ClientID("nyala-producer"), kgo.DisableClientMetrics()}
+	if o.Dial != nil {
+		opts = append(opts, kgo.Dialer(o.Dial))
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("broker: prepare: %w", err)
+	}
+	p := &Prepared{options: o, client: client}
+	if err := p.make(count, rate); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("broker: prepare: %w", err)
+	}
+	return p, nil
+}
+
+func (p *Prepared) make(count, rate int64) error {
+	compressor, err := kgo.DefaultCompressor(kgo.Lz4Compression())
+	if err != nil {
+		return err
+	}
+	start := time.Now().UnixMicro()
+	g := NewGenerator(p.options.Seed, start, 1, p.options.FirstID)
+	values := make([][]byte, p.options.Partitions)
+	counts := make([]int32, p.options.Partitions)
+	var compressed bytes.Buffer
+	for made, ticks := int64(0), int64(1); made < count; ticks++ {
+		due := min(rate*ticks*int64(tick)/int64(time.Second), count) - made
+		for i := range values {
+			values[i], counts[i] = values[i][:0], 0
+		}
+		var e Event
+		for i := range due {
+			g.SetTime(start + (made+i)*int64(time.Second/time.Microsecond)/rate)
+			g.Next(&e)
+			part := int((made + i) % int64(len(values)))
+			values[part] = appendRecord(values[part], counts[part], e.AppendJSON(nil))
+			counts[part]++
+		}
+		b := burst{events: due}
+		for part, records := range values {
+			if counts[part] == 0 {
+				continue
+			}
+			compressed.Reset()
+			body, _ := compressor.Compress(&compressed, records)
+			b.batches = append(b.batches, preparedBatch{int32(part), encodeBatch(body, counts[part])})
+		}
+		p.bursts = append(p.bursts, b)
+		made += due
+	}
+	return nil
+}
+
+func appendRecord(to []byte, i int32, value []byte) []byte {
+	r := kmsg.NewRecord()
+	r.OffsetDelta, r.Value = i, value
+	at := len(to)
+	to = r.AppendTo(to)
+	r.Length = int32(len(to) - at - 1) // it was 0, which takes a byte
+	return r.AppendTo(to[:at])
+}
+
+// encodeBatch makes a record batch of n records without times and checksum.
+func encodeBatch(records []byte, n int32) []byte {
+	b := kmsg.NewRecordBatch()
+	b.PartitionLeaderEpoch, b.Magic, b.Attributes = -1, 2, int16(kgo.CodecLz4)
+	b.LastOffsetDelta, b.NumRecords, b.Records = n-1, n, records
+	b.ProducerID, b.ProducerEpoch, b.FirstSequence = -1, -1, -1
+	out := b.AppendTo(nil)
+	binary.BigEndian.PutUint32(out[8:], uint32(len(out)-12))
+	return out
+}
+
+// stamp gives all records of a batch a time.
+func stamp(b []byte, millis int64) {
+	binary.BigEndian.PutUint64(b[batchTimes:], uint64(millis))
+	binary.BigEndian.PutUint64(b[batchTimes+8:], uint64(millis))
+	binary.BigEndian.PutUint32(b[batchCRC:], crc32.Checksum(b[batchSum:], castagnoli))
+}
+
+// Send produces the events, each burst in its moment, whether or not the broker has answered the ones before, until ctx is done,
+// and waits for the answers. The error is that of a lost burst; ctx being done is none. It may be called once.
+func (p *Prepared) Send(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var failed atomic.Pointer[error]
+	begin := time.Now()
+	for i := range p.bursts {
+		due := begin.Add(time.Duration(i+1) * tick)
+		if !wait(ctx, time.Until(due)) || failed.Load() != nil {
+			break
+		}
+		b := &p.bursts[i]
+		req := p.request(b)
+		wg.Go(func() {
+			if err := p.send(req); err != nil {
+				failed.CompareAndSwap(nil, &err)
+				return
+			}
+			p.acked.Add(b.events)
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return fmt.Errorf("broker: an event was lost: %w", *err)
+	}
+	return nil
+}
+
+func (p *Prepared) request(b *burst) *kmsg.ProduceRequest {
+	t := kmsg.NewProduceRequestTopic()
+	t.Topic = p.options.Topic
+	now := time.Now().UnixMilli()
+	for _, batch := range b.batches {
+		stamp(batch.bytes, now)
+		part := kmsg.NewProduceRequestTopicPartition()
+		part.Partition, part.Records = batch.partition, batch.bytes
+		t.Partitions = append(t.Partitions, part)
+	}
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis, req.Topics = -1, 30_000, append(req.Topics, t)
+	return req
+}
+
+func (p *Prepared) send(req *kmsg.ProduceRequest) error {
+	resp, err := req.RequestWith(context.Background(), p.client)
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.Topics {
+		for _, part := range t.Partitions {
+			if err := kerr.ErrorForCode(part.ErrorCode); err != nil {
+				return fmt.Errorf("%s/%d: %w", t.Topic, part.Partition, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Acked is the number of events that the broker has acknowledged.
+func (p *Prepared) Acked() int64 { return p.acked.Load() }
+
+// Close ends the client.
+func (p *Prepared) Close() { p.client.Close() }

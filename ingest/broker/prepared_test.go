@@ -1,0 +1,53 @@
+package broker
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestPrepared sends events at a rate and reads all of them back, with the times at which they were sent.
+func TestPrepared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network kfake.VirtualNetwork
+		b, err := Start(Options{Ports: []int{9092}, Partitions: 3, Topics: []string{"events"}, Listen: network.Listen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		const count, rate = 5000, 1230
+		p, err := Prepare(ProducerOptions{Brokers: b.Addresses(), Dial: network.DialContext, Topic: "events", Partitions: 3, FirstID: 7}, count, rate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		time.Sleep(time.Minute) // what is prepared is not sent yet
+		begin := time.Now()
+		if err := p.Send(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took, want := time.Since(begin).Seconds(), float64(count)/rate; took < want || took > want+0.1 || p.Acked() != count {
+			t.Errorf("%d acknowledged after %.2f s, want %d after %.2f", p.Acked(), took, count, want)
+		}
+		ids := readIDs(t, b, network.DialContext, count)
+		if !ids[8] || !ids[7+count] {
+			t.Errorf("ids from %v to %v, want 8 to %d", ids[8], ids[7+count], 7+count)
+		}
+		c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.Dialer(network.DialContext), kgo.ConsumeTopics("events"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for n := 0; n < count; {
+			c.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
+				n++
+				if after, due := r.Timestamp.Sub(begin), time.Duration(r.Offset*3)*time.Second/rate; after < due || after > due+2*tick {
+					t.Fatalf("offset %d of partition %d was sent after %v, want %v", r.Offset, r.Partition, after, due)
+				}
+			})
+		}
+	})
+}
