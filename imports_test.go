@@ -43,6 +43,7 @@ var outside = map[string][]string{
 	"github.com/hashicorp/go-hclog":       {"raftlog"},
 	"github.com/hashicorp/go-metrics":     {"raftlog"},
 	"github.com/twmb/franz-go":            {"ingest"},
+	"github.com/pierrec/lz4/v4":           {"ingest"},
 	"github.com/spf13/cobra":              {"connector"},
 	"github.com/spf13/pflag":              {"connector"},
 	"github.com/prometheus/client_golang": {"connector"},

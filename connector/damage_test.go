@@ -16,6 +16,7 @@ import (
 	"nyala/connector/api"
 	"nyala/connector/catalog"
 	"nyala/connector/query"
+	"nyala/raftlog"
 	"nyala/store"
 	"nyala/store/batch"
 	"nyala/store/vfs"
@@ -253,7 +254,38 @@ func (d *damageRun) settled(what string) {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	d.t.Fatalf("%s: the cluster does not heal: %v %+v", what, s.Reasons, s.Tablets)
+	d.t.Fatalf("%s: the cluster does not heal: %v %+v%s", what, s.Reasons, s.Tablets, d.groups(s.Tablets))
+}
+
+// groups tells how the groups of those tablets are that are not whole, on each node, and why their leaders do not take the next step: of
+// that the nodes speak at a level that is not logged here.
+func (d *damageRun) groups(tablets []api.Tablet) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var out strings.Builder
+	for _, tablet := range tablets {
+		var id catalog.TabletID
+		fmt.Sscan(tablet.ID, &id)
+		for name, n := range d.nodes {
+			g := n.groupOf(id)
+			if g == nil || !unequal(tablet) {
+				continue
+			}
+			committed, at := g.Committed()
+			fmt.Fprintf(&out, "\ntablet %d on %s: %+v; members %v; committed at %d: %v", id, name, g.Status(), g.Members(), at, committed)
+			known, ok := n.catalog.Snapshot().Tablet(id)
+			for i := 0; ok && i < len(known.Replicas); i++ {
+				r := known.Replicas[i]
+				m := raftlog.Member{Node: r.Node, Incarnation: r.Incarnation}
+				if g.IsLeader() && r.Leaving {
+					fmt.Fprintf(&out, "; remove %s: %v", r.Member, g.Remove(ctx, m))
+				} else if g.IsLeader() && !r.Voter {
+					fmt.Fprintf(&out, "; promote %s: %v", r.Member, g.Promote(ctx, m))
+				}
+			}
+		}
+	}
+	return out.String()
 }
 
 func unequal(t api.Tablet) bool {

@@ -252,7 +252,7 @@ func (n *Node) getTabletRows(w http.ResponseWriter, r *http.Request) error {
 	replica := n.replica(catalog.TabletID(id))
 	view := n.catalog.Snapshot()
 	tablet, ok := view.Tablet(catalog.TabletID(id))
-	if replica == nil || !ok || !n.awaitLocal(r.Context(), replica, req.At) {
+	if replica == nil || !ok || !n.awaitLocal(r.Context(), replica, req.At, time.Now().Add(localPatience)) {
 		return coded(http.StatusServiceUnavailable, "replica_behind", "tablet %d is not here, or not there yet", id)
 	}
 	var version uint64 // of the schema that the asker knows

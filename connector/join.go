@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"nyala/configs"
@@ -104,6 +105,7 @@ func (n *Node) join(ctx context.Context) {
 	n.mu.Unlock()
 	n.setPhase("waiting for the system group")
 	n.goes(n.systemDuties)
+	n.startKnown(ctx)
 	if n.register(ctx) != nil {
 		return
 	}
@@ -172,6 +174,9 @@ func (n *Node) register(ctx context.Context) error {
 			if errors.As(err, &refused) && refused.Code != catalog.NotReady {
 				n.log.Error("node refused", "error", err)
 			}
+			if replaced(err) {
+				n.stopKnown()
+			}
 			return err
 		}
 		if node, ok := n.catalog.Snapshot().Node(n.options.Node); !ok || node.Incarnation != n.identity.Incarnation {
@@ -180,6 +185,9 @@ func (n *Node) register(ctx context.Context) error {
 		return nil
 	})
 }
+
+// replaced tells whether a node was refused because another incarnation has taken its place. What another node answers is text.
+func replaced(err error) bool { return strings.Contains(err.Error(), catalog.NodeReplaced.String()) }
 
 // registerWith proposes the registration here if this node is in the system group, and otherwise asks a
 // node that is.

@@ -61,7 +61,7 @@ type FlushOptions struct {
 // Node is one running node. Start opens what is on disk and returns; joining the cluster, opening
 // tablets and reading Kafka go on in goroutines that Close waits for.
 //
-// Its goroutines: watch (for what ends it), join (until the system group runs and the node is registered), reconcile (runs the
+// Its goroutines: watch (for what ends it), join (until the system group runs and the node is registered; starts the replicas that it knows), reconcile (runs the
 // replicas that the catalog places here), duties (what the leader of a group does for it), connectors
 // (one supervisor), the catalog's saver, and the HTTP server's.
 type Node struct {
@@ -194,7 +194,7 @@ func (n *Node) open() (err error) {
 	n.raft, err = raftlog.Open(raftlog.Options{
 		Node: o.Node, Incarnation: n.identity.Incarnation, Cluster: o.Config.Cluster.Name,
 		FS: o.FS, Dir: path.Join(n.self.Data, walDir), Used: used, PageCache: o.Config.Node.Durability == configs.PageCache,
-		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Files: n.openFile, Requests: n.answer,
+		Listener: peers, Dial: o.Dial, Address: n.peerAddress, Preferred: n.preferred, Files: n.openFile, Requests: n.answer,
 		SegmentBytes: o.Segment, CacheBytes: parts.cache, AppendMax: parts.appends, Room: n.tablets.Budget().Await, WriteTimeout: diskPatience, Timings: o.Timings, OnSync: n.metrics.observeSync, Logger: n.log, Reached: reached[raftlog.Point](o.reached),
 	})
 	if err != nil {
@@ -330,12 +330,30 @@ func (n *Node) Stop(ctx context.Context) error {
 	return n.Close()
 }
 
-// Close stops the node at once. What was acknowledged is safe.
+// closeLimit is how long the end of a node may take whose log has failed: where that hangs, a flush may hang, too.
+const closeLimit = 3 * diskPatience
+
+// Close stops the node at once. What was acknowledged is safe. It waits for all that the node began, but for no disk that hangs.
 func (n *Node) Close() error {
 	n.cancel(errors.New("connector: the node is closing"))
-	n.work.Wait()
-	n.sender.Close()
-	return n.closeParts()
+	closed := make(chan error, 1)
+	go func() {
+		n.work.Wait()
+		n.sender.Close()
+		closed <- n.closeParts()
+	}()
+	var limit <-chan time.Time
+	if n.raft != nil && n.raft.Err() != nil {
+		timer := time.NewTimer(closeLimit)
+		defer timer.Stop()
+		limit = timer.C
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-limit:
+		return fmt.Errorf("connector: some of its work did not end within %s, for its disk hangs: %w", closeLimit, n.raft.Err())
+	}
 }
 
 func (n *Node) closeParts() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,16 +66,16 @@ func (n *Node) read(ctx context.Context, table string, r query.Request) (*rows, 
 	if err != nil {
 		return nil, err
 	}
-	out := &rows{columns: plan.Columns, timestamp: at}
+	out, until := &rows{columns: plan.Columns, timestamp: at}, time.Now().Add(localPatience)
 	merged := len(tablets) > 1 || len(plan.Fetch) > len(plan.Columns) // a merge also leaves out what was read for the order alone
 	if r.Order == query.OrderKey && merged && !r.Count {
 		var streams []query.Stream
 		for _, id := range tablets {
-			streams = append(streams, &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: true, left: []catalog.TabletID{id}})
+			streams = append(streams, &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: true, left: []catalog.TabletID{id}, until: until})
 		}
 		out.stream, err = query.NewMerge(t.Schema, plan.Fetch, plan.Columns, streams)
 	} else {
-		out.stream = &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: r.Order == query.OrderKey, left: tablets}
+		out.stream = &tabletStream{n: n, ctx: ctx, plan: plan, at: at, ordered: r.Order == query.OrderKey, left: tablets, until: until}
 	}
 	if err == nil && r.Limit > 0 && !r.Count {
 		out.stream = &limited{out.stream, r.Limit}
@@ -219,6 +220,7 @@ type tabletStream struct {
 	at      int64
 	ordered bool
 	left    []catalog.TabletID
+	until   time.Time // so long replicas of this node are waited for, all together: they lag at the same time
 	now     query.Stream
 }
 
@@ -232,7 +234,7 @@ func (s *tabletStream) Next() (*batch.Batch, error) {
 			id := s.left[0]
 			s.left = s.left[1:]
 			var err error
-			if s.now, err = s.n.openTablet(s.ctx, id, s.plan, s.at, s.ordered); err != nil {
+			if s.now, err = s.n.openTablet(s.ctx, id, s.plan, s.at, s.ordered, s.until); err != nil {
 				return nil, err
 			}
 		}
@@ -282,9 +284,9 @@ func (l *limited) Next() (*batch.Batch, error) {
 }
 
 // openTablet reads one tablet at a settled timestamp: here if this node has a replica that is there,
-// else wherever one answers.
-func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.Plan, at int64, ordered bool) (query.Stream, error) {
-	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
+// else wherever one answers. Until then it waits for this node's.
+func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.Plan, at int64, ordered bool, until time.Time) (query.Stream, error) {
+	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at, until) {
 		s, err := n.scan(ctx, r, plan, at, ordered)
 		if err != nil {
 			return nil, err
@@ -305,7 +307,7 @@ func (n *Node) openTablet(ctx context.Context, id catalog.TabletID, plan *query.
 	return out, err
 }
 
-// askReplicas asks the other nodes that have a tablet, one after the other, until one answers.
+// askReplicas asks the other nodes that have a tablet, one after the other, until one answers: the leader first, which has all.
 func (n *Node) askReplicas(id catalog.TabletID, ask func(server string) error) error {
 	view := n.catalog.Snapshot()
 	t, ok := view.Tablet(id)
@@ -313,7 +315,17 @@ func (n *Node) askReplicas(id catalog.TabletID, ask func(server string) error) e
 		return coded(http.StatusGone, "tablet_dropped", "tablet %d was dropped while it was read", id)
 	}
 	errs := []error{fmt.Errorf("connector: no replica of tablet %d answers", id)}
-	for _, r := range t.Replicas {
+	leader := t.Leader
+	if r := n.replica(id); r != nil {
+		if node, known := r.group.Leader(); known {
+			leader = node
+		}
+	}
+	replicas := slices.Clone(t.Replicas)
+	if i := slices.IndexFunc(replicas, func(r catalog.Replica) bool { return r.Node == leader }); i > 0 {
+		replicas[0], replicas[i] = replicas[i], replicas[0]
+	}
+	for _, r := range replicas {
 		node, ok := view.Node(r.Node)
 		if !ok || r.Member == n.member() {
 			continue
@@ -327,10 +339,11 @@ func (n *Node) askReplicas(id catalog.TabletID, ask func(server string) error) e
 	return coded(http.StatusServiceUnavailable, "tablet_unavailable", "%v", errors.Join(errs...))
 }
 
-// awaitLocal waits a little for this node's replica to have applied all up to at.
-func (n *Node) awaitLocal(ctx context.Context, r *replica, at int64) bool {
-	for end := time.Now().Add(localPatience); r.tablet.LastTimestamp() < at; {
-		if ctx.Err() != nil || time.Now().After(end) {
+// awaitLocal waits for a while for this node's replica to have applied all up to at. One that applies its log again after a start is not waited
+// for: that takes seconds.
+func (n *Node) awaitLocal(ctx context.Context, r *replica, at int64, until time.Time) bool {
+	for r.tablet.LastTimestamp() < at {
+		if ctx.Err() != nil || time.Now().After(until) || r.group.Replaying() {
 			return false
 		}
 		sleep(ctx, time.Millisecond)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,8 +27,39 @@ type replica struct {
 // them at once; the interval is for what failed.
 const reconcileInterval = time.Second
 
+// startKnown starts the replicas that have a log here, by the catalog as it was when this node last saved it. Nobody can tell yet what it is by
+// now: that takes a leader of the system group, and the tablets need not wait for it to elect their own.
+//
+// It is as safe as in a node that runs and has not heard of a change of the catalog. What a tablet was made with never changes, and who votes
+// in a group says its log. A group is not made here: its log may have been deleted, by a later word of the catalog, after it acknowledged
+// entries. What has no place here any more reconcile finds running, when this node's catalog has caught up. What cannot be started
+// is tried again and repaired by reconcile, too.
+func (n *Node) startKnown(ctx context.Context) {
+	view := n.catalog.Snapshot()
+	for _, t := range view.ReplicasOn(n.member()) {
+		if ctx.Err() != nil || t.ID == catalog.SystemTablet || n.raft.Next(raftlog.GroupID(t.ID)) == 0 {
+			continue
+		}
+		if err := n.startReplica(view, t); err != nil {
+			n.log.Warn("replica not started yet", "tablet", t.ID, "error", err)
+		}
+	}
+}
+
+// stopKnown stops them, for this node was refused.
+func (n *Node) stopKnown() {
+	n.mu.Lock()
+	running := slices.Collect(maps.Keys(n.mu.replicas))
+	n.mu.Unlock()
+	for _, id := range running {
+		if err := n.stopReplica(id); err != nil {
+			n.log.Error("replica not stopped", "tablet", id, "error", err)
+		}
+	}
+}
+
 // reconcile runs the replicas that the catalog places on this node, and deletes those that it
-// may. It is the only goroutine that starts and stops tablets.
+// may. It is the only goroutine that starts and stops tablets, and runs when join, which started the first ones, has ended.
 func (n *Node) reconcile(ctx context.Context) {
 	for ctx.Err() == nil {
 		view := n.catalog.Snapshot()
@@ -115,6 +147,7 @@ func (n *Node) startReplica(view *catalog.Snapshot, t *catalog.Tablet) error {
 		return err
 	}
 	n.breaks(tablet)
+	tablet.Expect(n.raft.Bytes(raftlog.GroupID(t.ID), tablet.Durable().Index+1))
 	var founders []raftlog.Member
 	for _, m := range t.BootstrapFor(n.member()) {
 		founders = append(founders, raftlog.Member{Node: m.Node, Incarnation: m.Incarnation, Voter: true})
@@ -249,6 +282,15 @@ func (n *Node) cutLog(id store.ID) {
 	if r := n.replica(catalog.TabletID(id)); r != nil {
 		r.group.Cut()
 	}
+}
+
+// preferred names the node that should lead a tablet, as far as this node's catalog knows.
+func (n *Node) preferred(id raftlog.GroupID) string {
+	t, ok := n.catalog.Snapshot().Tablet(catalog.TabletID(id))
+	if !ok {
+		return ""
+	}
+	return t.Leader
 }
 
 // openFile serves fetchFile of other nodes.

@@ -59,7 +59,9 @@ func (s *simulation) checkColumns(id, table string, at int64, limit time.Duratio
 		return err
 	}
 	defer stream.Close()
-	view = s.nodes[id].catalog.Snapshot() // not older than what was read
+	if view, err = s.newestView(id); err != nil {
+		return err
+	}
 	return pour(stream, func(b *batch.Batch) error {
 		for i := range b.Rows {
 			if err := s.checkAppended(view, table, b, i); err != nil {
@@ -68,6 +70,21 @@ func (s *simulation) checkColumns(id, table string, at int64, limit time.Duratio
 		}
 		return nil
 	})
+}
+
+// newestView is the catalog of a node, if no other node knows of a newer decision: rows may have been made under one that is still
+// on its way to this node, which reads them where they are.
+func (s *simulation) newestView(id string) (*catalog.Snapshot, error) {
+	view := s.nodes[id].catalog.Snapshot()
+	for _, st := range s.streams {
+		c, _ := view.Connector(st.connector)
+		for other, n := range s.nodes {
+			if k, ok := n.catalog.Snapshot().Connector(st.connector); ok && (c == nil || k.Decision().Version > c.Decision().Version) {
+				return nil, fmt.Errorf("%s: the catalog of %s is behind that of %s", st.connector, id, other)
+			}
+		}
+	}
+	return view, nil
 }
 
 func (s *simulation) checkAppended(view *catalog.Snapshot, table string, b *batch.Batch, row int) error {

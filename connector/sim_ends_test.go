@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,44 +13,63 @@ import (
 )
 
 // TestHungDisk has a disk that never answers again: the node gives up, others take over, and closing it ends although
-// the disk does not.
+// the disk does not, also where a flush, or the copy of one, hangs there.
 func TestHungDisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3, 3, 1)
-		c.startAll()
-		c.produce(0, 500)
-		c.await("n1", 500)
-		d := c.disks["n2"]
-		d.hang = make(chan struct{})
-		d.add(vfs.Rule{Op: vfs.OpSync, Hang: d.hang})
-		c.produce(500, 1000)
-		select {
-		case <-c.nodes["n2"].Done():
-		case <-time.After(time.Minute):
-			t.Error("the node did not give up")
+	for _, flushing := range []bool{false, true} {
+		t.Run(fmt.Sprintf("flushing=%v", flushing), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testHungDisk(t, flushing) })
+		})
+	}
+}
+
+func testHungDisk(t *testing.T, flushing bool) {
+	c := newCluster(t, 3, 3, 1)
+	c.startAll()
+	c.produce(0, 500)
+	c.await("n1", 500)
+	c.awaitHealthy("n1")
+	d := c.disks["n2"]
+	d.hang = make(chan struct{})
+	if flushing {
+		d.add(vfs.Rule{Op: vfs.OpSync, Path: "*.parquet", Hang: d.hang})
+		for _, tb := range c.nodes["n1"].tablets.Tablets() {
+			if err := c.nodes["n1"].tablets.Checkpoint(t.Context(), tb.Spec().ID); err != nil {
+				t.Fatal(err)
+			}
 		}
-		closed := make(chan struct{})
-		go func() {
-			c.nodes["n2"].Close()
-			close(closed)
-		}()
-		select {
-		case <-closed:
-		case <-time.After(time.Minute):
-			t.Error("closing did not end")
+		time.Sleep(time.Second)
+	}
+	d.add(vfs.Rule{Op: vfs.OpSync, Hang: d.hang})
+	c.produce(500, 1000)
+	select {
+	case <-c.nodes["n2"].Done():
+	case <-time.After(time.Minute):
+		t.Error("the node did not give up")
+	}
+	closed := make(chan struct{})
+	go func() {
+		err := c.nodes["n2"].Close()
+		if flushing && (err == nil || !strings.Contains(err.Error(), "its disk hangs")) {
+			t.Errorf("closing: %v", err)
 		}
-		c.await("n1", 1000)
-		old := c.disks["n2"]
-		c.disks["n2"] = newDisk(old.Crash(c.rng, 0.5))
-		old.release()
-		<-closed
-		c.net.Host("n2:7401").Crash()
-		c.net.Host("n2:7481").Crash()
-		c.start("n2")
-		c.await("n2", 1000)
-		c.awaitHealthy("n1")
-		c.stopAll()
-	})
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Error("closing did not end")
+	}
+	c.await("n1", 1000)
+	old := c.disks["n2"]
+	c.disks["n2"] = newDisk(old.Crash(c.rng, 0.5))
+	old.release()
+	<-closed
+	c.net.Host("n2:7401").Crash()
+	c.net.Host("n2:7481").Crash()
+	c.start("n2")
+	c.await("n2", 1000)
+	c.awaitHealthy("n1")
+	c.stopAll()
 }
 
 // TestTopicRecreated deletes a topic and makes it again under its name: status says so.

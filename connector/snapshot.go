@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"nyala/connector/api"
 	"nyala/connector/catalog"
@@ -138,7 +139,7 @@ type ledgerJSON struct {
 
 // ledgerOf reads a tablet's ledger from a replica that has applied all up to at.
 func (n *Node) ledgerOf(ctx context.Context, id catalog.TabletID, at int64) ([]ledgerNext, error) {
-	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at) {
+	if r := n.replica(id); r != nil && n.awaitLocal(ctx, r, at, time.Now().Add(localPatience)) {
 		return r.ledger(), nil
 	}
 	var answer []ledgerJSON
@@ -173,7 +174,7 @@ func (n *Node) getTabletLedger(w http.ResponseWriter, r *http.Request) error {
 		return coded(http.StatusBadRequest, "bad_request", "%v", err)
 	}
 	replica := n.replica(catalog.TabletID(id))
-	if replica == nil || !n.awaitLocal(r.Context(), replica, at) {
+	if replica == nil || !n.awaitLocal(r.Context(), replica, at, time.Now().Add(localPatience)) {
 		return coded(http.StatusServiceUnavailable, "replica_behind", "tablet %d is not here, or not there yet", id)
 	}
 	out := []ledgerJSON{}

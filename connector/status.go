@@ -51,6 +51,8 @@ func (n *Node) notReady() string {
 			return fmt.Sprintf("tablet %d has no leader yet", t.ID)
 		} else if s.Handled < s.Commit {
 			return fmt.Sprintf("tablet %d has applied %d of %d entries", t.ID, s.Handled, s.Commit)
+		} else if g.Replaying() { // it may not have been told yet that they are committed
+			return fmt.Sprintf("tablet %d has applied %d of %d entries", t.ID, s.Applied, s.Last)
 		}
 	}
 	n.mu.Lock()

@@ -31,6 +31,9 @@ const (
 	verifySettles     = 3    // tries to find a moment at which nothing is just coming in
 	verifySettlePause = 1200 * time.Millisecond
 	verifyTick        = 200 * time.Millisecond // between lines of progress
+
+	beganPatience = 10 * time.Second // for this node's catalog, which lags behind others by an append
+	beganPause    = 10 * time.Millisecond
 )
 
 // getVerification compares a table with its topics. The answer is a stream of api.VerifyEvent, one a line; an error
@@ -181,12 +184,9 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 		return err
 	}
 	o.Scan = func(ctx context.Context, id catalog.TabletID) (query.Stream, error) {
-		return n.openTablet(ctx, id, plan, o.Timestamp, false)
+		return n.openTablet(ctx, id, plan, o.Timestamp, false, time.Now().Add(localPatience))
 	}
-	o.Began = func(s offsets.Source) bool {
-		_, began := n.catalog.Begun(s)
-		return began
-	}
+	o.Began = n.began
 	o.System = func(ctx context.Context, table string) (query.Stream, error) {
 		in, err := n.read(ctx, table, query.Request{Order: query.OrderKey})
 		if err != nil {
@@ -195,6 +195,19 @@ func (n *Node) verifySnapshot(ctx context.Context, table string, o *verify.Optio
 		return in.stream, nil
 	}
 	return nil
+}
+
+// began tells whether a source is known. Its dead letters come from other nodes, of which some may have heard of it before this one: so it is
+// waited for.
+func (n *Node) began(ctx context.Context, s offsets.Source) bool {
+	for until := time.Now().Add(beganPatience); ; sleep(ctx, beganPause) {
+		if _, began := n.catalog.Begun(s); began {
+			return true
+		}
+		if ctx.Err() != nil || time.Now().After(until) {
+			return false
+		}
+	}
 }
 
 // settingsSince is from when on replayed dead letters were surely decided by the settings of today: a minute later than these came

@@ -101,6 +101,10 @@ func (w *wire) dial(ctx context.Context, k *kfake.VirtualNetwork, addr string) (
 	return c, nil
 }
 
+// wireDelay is how long a request is on its way. Without it, time stood still for as long as requests were answered at once by an error after
+// which the client asks again at once, until metadata are old enough to be asked for (FENCED_LEADER_EPOCH): for ever.
+const wireDelay = 50 * time.Microsecond
+
 // wireConn is a connection over a wire.
 type wireConn struct {
 	net.Conn
@@ -169,6 +173,7 @@ func (c *wireConn) Write(b []byte) (int, error) {
 	if err := c.pass(c.writeDeadline); err != nil {
 		return 0, err
 	}
+	time.Sleep(wireDelay)
 	return c.Conn.Write(b)
 }
 

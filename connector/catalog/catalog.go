@@ -26,6 +26,7 @@ type Options struct {
 	SaveEntries int           // write the file after so many entries; 0 means 10,000
 	SaveBytes   int64         // or so many bytes of entries; 0 means 4 MiB
 	SaveAge     time.Duration // or after this time, so that the log can be cut; 0 means 30s
+	SaveSoon    time.Duration // or so long after a change of the view: a start begins with what is in the file; 0 means 2s
 	Logger      *slog.Logger  // nil means slog.Default
 	Reached     func(Point)   // told of each step; only tests set it
 }
@@ -35,8 +36,8 @@ func (o *Options) validate() error {
 	if o.FS == nil || o.Dir == "" {
 		faults = append(faults, errors.New("catalog: options: a file system and a directory are needed"))
 	}
-	if o.SaveEntries < 0 || o.SaveBytes < 0 || o.SaveAge < 0 {
-		faults = append(faults, fmt.Errorf("catalog: options: save entries %d, bytes %d or age %s is negative", o.SaveEntries, o.SaveBytes, o.SaveAge))
+	if o.SaveEntries < 0 || o.SaveBytes < 0 || o.SaveAge < 0 || o.SaveSoon < 0 {
+		faults = append(faults, fmt.Errorf("catalog: options: save entries %d, bytes %d, age %s or soon %s is negative", o.SaveEntries, o.SaveBytes, o.SaveAge, o.SaveSoon))
 	}
 	if o.SaveEntries == 0 {
 		o.SaveEntries = 10_000
@@ -46,6 +47,9 @@ func (o *Options) validate() error {
 	}
 	if o.SaveAge == 0 {
 		o.SaveAge = 30 * time.Second
+	}
+	if o.SaveSoon == 0 {
+		o.SaveSoon = 2 * time.Second
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -79,6 +83,7 @@ type Catalog struct {
 	view    atomic.Pointer[Snapshot]
 	saving  chan struct{} // holds one element while somebody writes the file
 	due     chan struct{} // one element when enough has gathered for a Save
+	changed chan struct{} // one element when the view has changed
 	broken  mistake       // only set by tests
 	mu      struct {
 		sync.Mutex
@@ -98,7 +103,7 @@ func Open(o Options) (*Catalog, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	c := &Catalog{options: o, file: path.Join(o.Dir, fileName), saving: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+	c := &Catalog{options: o, file: path.Join(o.Dir, fileName), saving: make(chan struct{}, 1), due: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
 	if err := vfs.MakeDir(o.FS, o.Dir); err != nil {
 		return nil, fmt.Errorf("catalog: directory %s: %w", o.Dir, err)
 	}
@@ -223,14 +228,19 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 	c.mu.Unlock()
 	if batch.work != nil {
 		close(base.superseded)
+		tell(c.changed)
 	}
 	if due {
-		select {
-		case c.due <- struct{}{}:
-		default: // it is known already
-		}
+		tell(c.due)
 	}
 	return results
+}
+
+func tell(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is known already
+	}
 }
 
 // Durable is what the file has.
@@ -314,21 +324,51 @@ func (c *Catalog) Save(ctx context.Context) error {
 	return nil
 }
 
-// Run saves whenever enough entries, bytes or time have gathered, and calls saved when the durable index has moved, so
+// hangLimit is how long a Save may go on when its owner wants to end.
+const hangLimit = 5 * time.Second
+
+// saveInTime is Save. One on a disk that hangs is left behind when ctx has been done for a while: the process is about to end with it.
+func (c *Catalog) saveInTime(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- c.Save(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(hangLimit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("catalog: file %s: the disk hangs", c.file)
+	}
+}
+
+// Run saves whenever enough entries, bytes or time have gathered, or a little after a change of the view, and calls saved when the durable index has moved, so
 // that the log is cut. It returns nil when ctx is done, or the first error. It does not save on its way out: the owner
 // of a graceful stop calls Save.
 func (c *Catalog) Run(ctx context.Context, saved func()) error {
 	ticker := time.NewTicker(c.options.SaveAge)
 	defer ticker.Stop()
+	var soon <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-c.changed:
+			if soon == nil {
+				soon = time.After(c.options.SaveSoon)
+			}
+			continue
+		case <-soon:
+			soon = nil
 		case <-ticker.C:
 		case <-c.due:
 		}
 		before := c.Durable().Index
-		if err := c.Save(ctx); err != nil {
+		if err := c.saveInTime(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

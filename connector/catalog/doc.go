@@ -61,6 +61,7 @@
 // # Locks and goroutines
 //
 // Catalog.mu guards the state; it is never held across I/O. Catalog.saving is a semaphore (a channel,
-// since I/O happens under it) that lets one Save or Restore write at a time. The package starts no
-// goroutines: the owner runs Run, and waits for it, after it stopped the group.
+// since I/O happens under it) that lets one Save or Restore write at a time. The owner runs Run, and
+// waits for it, after it stopped the group. Run has another goroutine while it writes the file, which it leaves
+// behind if the disk hangs.
 package catalog

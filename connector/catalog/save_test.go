@@ -218,7 +218,7 @@ func TestRestoreNeverGoesBack(t *testing.T) {
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := vfs.NewMem()
-		c, err := Open(Options{FS: mem, Dir: "d", SaveEntries: 10, SaveAge: time.Minute})
+		c, err := Open(Options{FS: mem, Dir: "d", SaveEntries: 10, SaveAge: time.Minute, SaveSoon: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,6 +248,58 @@ func TestRun(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// TestRunSoon: what a start begins with is in the file soon; checkpoints, which move every second, are not.
+func TestRunSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplica(t, vfs.NewMem())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		saves := 0
+		go func() { done <- r.Run(ctx, func() { saves++ }) }()
+		step := func(want int) {
+			t.Helper()
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if saves != want {
+				t.Fatalf("saved %d times, want %d", saves, want)
+			}
+		}
+		r.initialise(3)
+		r.want(Done, CreateTable{events("events", 4, 1)})
+		step(1)
+		r.want(Done, raise(100))
+		step(1)
+		r.want(Done, register(4, 4))
+		step(2)
+		step(2)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRunEnds: Run ends although the disk does not answer, which only the end of the process helps against.
+func TestRunEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		faulty := vfs.NewFaulty(vfs.NewMem())
+		r := newReplica(t, faulty)
+		r.initialise(3)
+		faulty.Add(vfs.Rule{Op: vfs.OpSync, Hang: hang})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx, func() {}) }()
+		time.Sleep(time.Minute)
+		cancel()
+		begin := time.Now()
+		if err := <-done; err != nil || time.Since(begin) > hangLimit {
+			t.Errorf("ended after %v with %v", time.Since(begin), err)
+		}
+		close(hang)
 	})
 }
 

@@ -121,6 +121,9 @@ func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err erro
 		return s.produce(ctx, r.Again, 0, s.bulk(s.keys.give))
 	case r.Rate > 0:
 		count := max(r.Rate*r.Millis/1000, 1)
+		if count <= preparedMax {
+			return s.send(ctx, count, r.Rate)
+		}
 		return s.produce(ctx, count, r.Rate, broker.ProducerOptions{Linger: time.Millisecond})
 	}
 	return a, errors.New("perf: broker: an empty request")
@@ -135,26 +138,49 @@ func (s *brokerServer) bulk(each func(*broker.Event)) broker.ProducerOptions {
 // progressEvery is how often a request that takes long says how far it is, and how often what was read is given back.
 const progressEvery = 100 * time.Millisecond
 
-func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.ProducerOptions) (a answer, err error) {
-	o.Brokers, o.Topic, o.Partitions = s.broker.Addresses(), topic, s.partitions
-	o.Seed, o.FirstID = uint64(s.produced)+1, s.produced
-	p, err := broker.NewProducer(o)
+// preparedMax is how many events at a rate are made and compressed before the first one is sent: some 400 MiB.
+const preparedMax = 4_000_000
+
+// send produces at a rate what was made before, so that a freshness is that of the nodes and not of the making of their load.
+func (s *brokerServer) send(ctx context.Context, count, rate int64) (a answer, err error) {
+	p, err := broker.Prepare(s.to(broker.ProducerOptions{}), count, rate)
 	if err != nil {
 		return a, err
 	}
 	defer p.Close()
+	return s.await(func() error { return p.Send(ctx) }, p.Acked)
+}
+
+func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.ProducerOptions) (a answer, err error) {
+	p, err := broker.NewProducer(s.to(o))
+	if err != nil {
+		return a, err
+	}
+	defer p.Close()
+	return s.await(func() error { return p.Run(ctx, count, rate) }, p.Acked)
+}
+
+// to fills in where events go and which come next.
+func (s *brokerServer) to(o broker.ProducerOptions) broker.ProducerOptions {
+	o.Brokers, o.Topic, o.Partitions = s.broker.Addresses(), topic, s.partitions
+	o.Seed, o.FirstID = uint64(s.produced)+1, s.produced
+	return o
+}
+
+// await runs a production and tells how far it is.
+func (s *brokerServer) await(run func() error, acked func() int64) (a answer, err error) {
 	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx, count, rate) }()
+	go func() { done <- run() }()
 	ticker := time.NewTicker(progressEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case err := <-done:
-			a.Done = p.Acked()
+			a.Done = acked()
 			s.produced += a.Done
 			return a, err
 		case <-ticker.C:
-			if err := s.out.Encode(answer{Done: p.Acked()}); err != nil {
+			if err := s.out.Encode(answer{Done: acked()}); err != nil {
 				return a, errors.Join(fmt.Errorf("perf: broker: %w", err), <-done)
 			}
 			if err := s.giveBack(); err != nil {

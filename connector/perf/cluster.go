@@ -27,6 +27,8 @@ const (
 	events      = "events"
 	healthLimit = 2 * time.Minute
 	pollEvery   = 25 * time.Millisecond
+	pollShare   = 50
+	pollMax     = 250 * time.Millisecond
 	reasonsMax  = 4 // why a cluster is not healthy: hundreds of tablets have the same
 )
 
@@ -317,18 +319,20 @@ func (c *cluster) awaitHealthy(ctx context.Context, partitions int) error {
 	return nil
 }
 
-// until polls until done says so, or ctx is done.
+// until polls until done says so, or ctx is done. What takes long is asked rarely, for it is part of what is measured: the status of hundreds
+// of tablets took 6 % of the CPU.
 func until(ctx context.Context, done func() bool) error {
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for !done() {
+	for {
+		begin := time.Now()
+		if done() {
+			return nil
+		}
 		select {
-		case <-ticker.C:
+		case <-time.After(max(pollEvery, min(pollShare*time.Since(begin), pollMax))):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	return nil
 }
 
 // committed is how many offsets of the topic are decided: read from every node, which costs less than a status.

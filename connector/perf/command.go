@@ -108,6 +108,7 @@ with the first one.`,
 	f.IntVar(&o.kills, "kills", 3, "how often a leader is cut off; 0 leaves it out (perf recover kills processes)")
 	f.StringVar(&o.session, "session", "uuid", "type of the column session: uuid or string")
 	f.StringVar(&o.profile, "cpuprofile", "", "write the CPU profile of the ingestion to this `file`")
+	f.StringVar(&o.allocs, "allocprofile", "", "write the profile of what was allocated from the start to the end of the ingestion to this `file`")
 	f.StringVar(&o.samples, "samples", "", "write what each second was like to this `file`, a JSON object a line; perf plot draws it")
 	var all []options
 	c.PreRunE = func(*cobra.Command, []string) (err error) {
@@ -128,8 +129,8 @@ func series(o options, tablets, stored []int64) (all []options, err error) {
 			all = append(all, one)
 		}
 	}
-	if len(all) > 1 && (o.profile != "" || o.samples != "") {
-		errs = append(errs, errors.New("perf: --cpuprofile and --samples: want one measurement, not a list of --tablets or --stored"))
+	if len(all) > 1 && (o.profile != "" || o.allocs != "" || o.samples != "") {
+		errs = append(errs, errors.New("perf: --cpuprofile, --allocprofile and --samples: want one measurement, not a list of --tablets or --stored"))
 	}
 	return all, errors.Join(errs...)
 }

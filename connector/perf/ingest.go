@@ -161,10 +161,25 @@ func (i *ingestion) throughput(ctx context.Context) error {
 	for _, node := range i.cluster.nodes {
 		r.BytesPerEvent += float64(sizeOf(filepath.Join(i.dir, node.id, "tablets")).bytes) / float64(i.produced) / float64(i.options.replicas)
 	}
-	if !profiled {
-		return nil
+	if err := i.allocations(); err != nil || !profiled {
+		return err
 	}
 	return i.profiled(profile.Bytes(), n)
+}
+
+// allocations keeps the profile of what the process has allocated so far, if asked to.
+func (i *ingestion) allocations() error {
+	if i.options.allocs == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := pprof.Lookup("allocs").WriteTo(&b, 0); err != nil {
+		return fmt.Errorf("perf: --allocprofile: %w", err)
+	}
+	if err := os.WriteFile(i.options.allocs, b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("perf: --allocprofile: %w", err)
+	}
+	return nil
 }
 
 // profiled divides the CPU time by stage, and keeps the profile if asked to.

@@ -136,7 +136,7 @@ func TestWrongUseIsRefused(t *testing.T) {
 		"ingest --session text":                    `--session "text": want uuid or string`,
 		"ingest --tablets 0":                       "--tablets 0: want 1 to 1024",
 		"ingest --tablets 4,2000":                  "--tablets 2000: want 1 to 1024",
-		"ingest --tablets 4,8 --samples f":         "--cpuprofile and --samples: want one measurement",
+		"ingest --tablets 4,8 --samples f":         "--cpuprofile, --allocprofile and --samples: want one measurement",
 		"ingest --rate -1":                         "want a number, as",
 		"ingest --memory lots":                     `--memory "lots": want a size`,
 		"ingest --share 2":                         "--share 2: want a part of 1",

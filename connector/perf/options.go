@@ -34,6 +34,7 @@ type options struct {
 	freshness time.Duration // how long that phase is; 0: it is left out
 	kills     int           // 0: resuming is not measured
 	profile   string
+	allocs    string
 	samples   string
 
 	// Of scan.

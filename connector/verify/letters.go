@@ -61,10 +61,20 @@ func (r *Run) readGaps(ctx context.Context) error {
 	})
 }
 
+// beganLater asks once for each source that the snapshot does not have.
+func (r *Run) beganLater(ctx context.Context, s offsets.Source) bool {
+	began, asked := r.others[s]
+	if !asked {
+		began = r.o.Began(ctx, s)
+		r.others[s] = began
+	}
+	return began
+}
+
 // addLetter takes a row of nyala.dead_letters.
-func (r *Run) addLetter(s offsets.Source, offset int64, hash uint64) error {
+func (r *Run) addLetter(ctx context.Context, s offsets.Source, offset int64, hash uint64) error {
 	at, known := r.index[s]
-	if !known && r.o.Began(s) {
+	if !known && r.beganLater(ctx, s) {
 		return nil // it began after the snapshot, of which letters are read later
 	}
 	if !known { // none of its records was ever read

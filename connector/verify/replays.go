@@ -167,7 +167,7 @@ func (r *Run) readLetters(ctx context.Context) error {
 		if !r.ours(source) {
 			continue
 		}
-		if err = r.addLetter(source, offset, hashes[c.At]); err != nil {
+		if err = r.addLetter(ctx, source, offset, hashes[c.At]); err != nil {
 			break
 		}
 		if err = p.of(ctx, c.Key(), source.Connector, func() *ingest.DeadLetter { return letterOf(s, c) }); err != nil {

@@ -35,7 +35,7 @@ type Options struct {
 
 	Scan     func(ctx context.Context, tablet catalog.TabletID) (query.Stream, error) // all columns of a tablet, as of the snapshot
 	System   func(ctx context.Context, table string) (query.Stream, error)            // all columns of a system table, by primary key, as of now
-	Began    func(offsets.Source) bool                                                // whether a source is known by now
+	Began    func(context.Context, offsets.Source) bool                               // whether a source is known by now; one that is not takes a while
 	Progress func(api.VerifyProgress)
 	Limit    int  // differences that are looked up and listed; the others are counted
 	Values   bool // list values, too
@@ -61,6 +61,7 @@ type Run struct {
 	readers   map[string]*ingest.Rereader // by connector
 	sources   []source
 	index     map[offsets.Source]uint32
+	others    map[offsets.Source]bool // not of the snapshot: whether they began later
 	evidence  []evidence
 	buckets   *buckets
 	total     int64 // offsets to read
@@ -101,7 +102,7 @@ type found struct {
 
 // Prepare asks Kafka what there is to read. Close the run in the end.
 func Prepare(ctx context.Context, o Options) (*Run, error) {
-	r := &Run{o: o, began: time.Now(), readers: map[string]*ingest.Rereader{}, index: map[offsets.Source]uint32{}}
+	r := &Run{o: o, began: time.Now(), readers: map[string]*ingest.Rereader{}, index: map[offsets.Source]uint32{}, others: map[offsets.Source]bool{}}
 	r.result = api.Verification{Table: o.Table.Name, Cluster: o.Cluster, Timestamp: o.Timestamp, Kinds: map[string]int64{}}
 	r.hash, r.letters = newHasher(o.Table.Schema), newLetterHasher()
 	for i := range o.Table.Schema.Columns {
