@@ -333,7 +333,8 @@ func (n *Node) Stop(ctx context.Context) error {
 // closeLimit is how long the end of a node may take whose log has failed: where that hangs, a flush may hang, too.
 const closeLimit = 3 * diskPatience
 
-// Close stops the node at once. What was acknowledged is safe. It waits for all that the node began, but for no disk that hangs.
+// Close stops the node at once. What was acknowledged is safe. It waits for all that the node began, unless its log has failed: then
+// for closeLimit at most.
 func (n *Node) Close() error {
 	n.cancel(errors.New("connector: the node is closing"))
 	closed := make(chan error, 1)

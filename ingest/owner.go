@@ -266,7 +266,7 @@ func (o *owner) fail(state State, reason string) {
 	o.mu.Unlock()
 	o.stop()
 	if first {
-		o.session.options.Logger.Error("partition stopped", "topic", o.topic, "partition", o.source.Partition, "state", string(state), "reason", reason)
+		o.logStopped(state, reason)
 		o.session.command(command{kind: pausePartition, owner: o})
 	}
 }
@@ -277,8 +277,12 @@ func (o *owner) explain(state State, reason string) {
 	defer o.mu.Unlock()
 	if o.mu.state == Failed {
 		o.mu.state, o.mu.reason = state, reason
-		o.session.options.Logger.Error("partition stopped", "topic", o.topic, "partition", o.source.Partition, "state", string(state), "reason", reason)
+		o.logStopped(state, reason)
 	}
+}
+
+func (o *owner) logStopped(state State, reason string) {
+	o.session.options.Logger.Error("partition stopped", "topic", o.topic, "partition", o.source.Partition, "state", string(state), "reason", reason)
 }
 
 // low is the watermark, and the leader epoch of the record before it (-1 if unknown).

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"sync"
 
 	"nyala/offsets"
 	"nyala/store/rowset"
@@ -63,11 +62,6 @@ func fetchInto(ctx context.Context, f vfs.File, fetch Fetcher, name string, want
 	return errors.Join(errs...)
 }
 
-const copyBytes = 1 << 20
-
-// copyBuffers are aligned as direct writes want it.
-var copyBuffers = sync.Pool{New: func() any { return (*[copyBytes]byte)(vfs.AlignedBytes(copyBytes)) }}
-
 // fetchFrom copies from off on, at most to size, and returns the number of bytes that are in the file and in the hash.
 func fetchFrom(ctx context.Context, f vfs.File, fetch Fetcher, name string, off, size int64, hasher *rowset.Hasher) (n int64, err error) {
 	in, err := fetch(ctx, name, off)
@@ -75,10 +69,10 @@ func fetchFrom(ctx context.Context, f vfs.File, fetch Fetcher, name string, off,
 		return 0, err
 	}
 	defer in.Close()
-	kept := copyBuffers.Get().(*[copyBytes]byte)
-	defer copyBuffers.Put(kept)
+	block := rowset.TakeBlock()
+	defer rowset.ReturnBlock(block)
 	for {
-		buf := kept[:min(copyBytes, size-off-n+1)] // a byte more shows that too much comes
+		buf := block[:min(int64(len(block)), size-off-n+1)] // a byte more shows that too much comes
 		k, err := io.ReadFull(in, buf)
 		if err == io.ErrUnexpectedEOF {
 			err = io.EOF

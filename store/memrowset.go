@@ -43,7 +43,7 @@ type memRowSet struct {
 	rows    uint32
 	bytes   atomic.Int64 // memory that its rows take, roughly
 	base    int64        // what it took before it had any
-	flushAt int64        // bytes of rows at which it is full
+	flushAt int64        // bytes of rows at which it is full; never, unless somebody sets it
 }
 
 // full tells that it should be flushed for its size.
@@ -51,7 +51,7 @@ func (m *memRowSet) full() bool { return m.bytes.Load() >= m.flushAt }
 
 // newMemRowSet makes one with room for hint rows, in memory of from, which may be nil.
 func newMemRowSet(s *schema.Schema, hint int, from *spare) *memRowSet {
-	m := &memRowSet{keys: batch.NewKeys(s), index: newKeyIndex(hint, from), ranges: newKeyRanges(s), spare: from}
+	m := &memRowSet{keys: batch.NewKeys(s), index: newKeyIndex(hint, from), ranges: newKeyRanges(s), spare: from, flushAt: math.MaxInt64}
 	if w := m.keys.Width; w > 0 && hint > 0 {
 		m.growKeys(hint * w)
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net"
 	"testing"
 	"time"
 
@@ -29,17 +30,9 @@ func TestAckedSaysWhereEachEventIs(t *testing.T) {
 	if err := p.Run(t.Context(), events, 0); err != nil {
 		t.Fatal(err)
 	}
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for n := 0; n < events; {
-		c.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
-			n++
-			if want := acked[r.Partition][r.Offset]; string(r.Value) != want {
-				t.Fatalf("partition %d offset %d: got %s, want %s", r.Partition, r.Offset, r.Value, want)
-			}
-		})
-	}
+	readEach(t, b, (&net.Dialer{}).DialContext, "t", events, func(r *kgo.Record) {
+		if want := acked[r.Partition][r.Offset]; string(r.Value) != want {
+			t.Fatalf("partition %d offset %d: got %s, want %s", r.Partition, r.Offset, r.Value, want)
+		}
+	})
 }

@@ -45,7 +45,8 @@ func TestProduce(t *testing.T) {
 		if total != n {
 			t.Errorf("the log has %d events, want %d", total, n)
 		}
-		ids := readIDs(t, b, network.DialContext, int(n))
+		ids := map[int64]bool{}
+		readEach(t, b, network.DialContext, "events", int(n), func(r *kgo.Record) { addID(t, ids, r) })
 		for id := int64(1); id <= n; id++ {
 			if !ids[id] {
 				t.Fatalf("event %d is missing", id)
@@ -63,27 +64,33 @@ func TestProduce(t *testing.T) {
 	})
 }
 
-func readIDs(t *testing.T, b *Broker, dial func(context.Context, string, string) (net.Conn, error), n int) map[int64]bool {
+// readEach reads n records of a topic from its start.
+func readEach(t *testing.T, b *Broker, dial func(context.Context, string, string) (net.Conn, error), topic string, n int, each func(*kgo.Record)) {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.Dialer(dial), kgo.ConsumeTopics("events"))
+	c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.Dialer(dial), kgo.ConsumeTopics(topic))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ids := map[int64]bool{}
-	for len(ids) < n {
+	for read := 0; read < n; {
 		c.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
-			var e struct {
-				ID      int64  `json:"event_id"`
-				Session string `json:"session"`
-			}
-			if err := json.Unmarshal(r.Value, &e); err != nil || len(e.Session) != 36 || ids[e.ID] {
-				t.Fatalf("event %s: %v", r.Value, err)
-			}
-			ids[e.ID] = true
+			read++
+			each(r)
 		})
 	}
-	return ids
+}
+
+// addID adds the id of a record's event, which must be a new one.
+func addID(t *testing.T, ids map[int64]bool, r *kgo.Record) {
+	t.Helper()
+	var e struct {
+		ID      int64  `json:"event_id"`
+		Session string `json:"session"`
+	}
+	if err := json.Unmarshal(r.Value, &e); err != nil || len(e.Session) != 36 || ids[e.ID] {
+		t.Fatalf("event %s: %v", r.Value, err)
+	}
+	ids[e.ID] = true
 }
 
 // TestEventSize holds the events against the reference: 274 bytes on average.

@@ -51,23 +51,19 @@ func Prepare(o ProducerOptions, count, rate int64) (*Prepared, error) {
 	o.Partitions = max(o.Partitions, 1)
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(kmsg.Produce.Int16(), 12) // 13 names topics by id
-	opts := []kgo.Opt{kgo.SeedBrokers(o.Brokers...), kgo.MaxVersions(versions), kgo.ClientID("nyala-producer"), kgo.DisableClientMetrics()}
-	if o.Dial != nil {
-		opts = append(opts, kgo.Dialer(o.Dial))
-	}
-	client, err := kgo.NewClient(opts...)
+	client, err := o.client(kgo.MaxVersions(versions))
 	if err != nil {
 		return nil, fmt.Errorf("broker: prepare: %w", err)
 	}
 	p := &Prepared{options: o, client: client}
-	if err := p.make(count, rate); err != nil {
+	if err := p.fill(count, rate); err != nil {
 		client.Close()
 		return nil, fmt.Errorf("broker: prepare: %w", err)
 	}
 	return p, nil
 }
 
-func (p *Prepared) make(count, rate int64) error {
+func (p *Prepared) fill(count, rate int64) error {
 	compressor, err := kgo.DefaultCompressor(kgo.Lz4Compression())
 	if err != nil {
 		return err

@@ -32,22 +32,15 @@ func TestPrepared(t *testing.T) {
 		if took, want := time.Since(begin).Seconds(), float64(count)/rate; took < want || took > want+0.1 || p.Acked() != count {
 			t.Errorf("%d acknowledged after %.2f s, want %d after %.2f", p.Acked(), took, count, want)
 		}
-		ids := readIDs(t, b, network.DialContext, count)
+		ids := map[int64]bool{}
+		readEach(t, b, network.DialContext, "events", count, func(r *kgo.Record) {
+			addID(t, ids, r)
+			if after, due := r.Timestamp.Sub(begin), time.Duration(r.Offset*3)*time.Second/rate; after < due || after > due+2*tick {
+				t.Fatalf("offset %d of partition %d was sent after %v, want %v", r.Offset, r.Partition, after, due)
+			}
+		})
 		if !ids[8] || !ids[7+count] {
 			t.Errorf("ids from %v to %v, want 8 to %d", ids[8], ids[7+count], 7+count)
-		}
-		c, err := kgo.NewClient(kgo.SeedBrokers(b.Addresses()...), kgo.Dialer(network.DialContext), kgo.ConsumeTopics("events"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		for n := 0; n < count; {
-			c.PollFetches(t.Context()).EachRecord(func(r *kgo.Record) {
-				n++
-				if after, due := r.Timestamp.Sub(begin), time.Duration(r.Offset*3)*time.Second/rate; after < due || after > due+2*tick {
-					t.Fatalf("offset %d of partition %d was sent after %v, want %v", r.Offset, r.Partition, after, due)
-				}
-			})
 		}
 	})
 }

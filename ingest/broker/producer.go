@@ -55,21 +55,22 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []kgo.Opt{
-		kgo.SeedBrokers(o.Brokers...), kgo.DefaultProduceTopic(o.Topic), kgo.ProducerBatchCompression(codec),
-		kgo.ProducerLinger(o.Linger), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(100_000),
-		kgo.ClientID("nyala-producer"), kgo.DisableClientMetrics(),
-	}
-	if o.Dial != nil {
-		opts = append(opts, kgo.Dialer(o.Dial))
-	}
-	client, err := kgo.NewClient(opts...)
+	client, err := o.client(kgo.DefaultProduceTopic(o.Topic), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(o.Linger),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MaxBufferedRecords(100_000))
 	if err != nil {
 		return nil, fmt.Errorf("broker: producer: %w", err)
 	}
 	p := &Producer{options: o, client: client}
 	p.generator = NewGenerator(o.Seed, o.Start.UnixMicro(), o.Step.Microseconds(), o.FirstID)
 	return p, nil
+}
+
+func (o *ProducerOptions) client(opts ...kgo.Opt) (*kgo.Client, error) {
+	opts = append(opts, kgo.SeedBrokers(o.Brokers...), kgo.ClientID("nyala-producer"), kgo.DisableClientMetrics())
+	if o.Dial != nil {
+		opts = append(opts, kgo.Dialer(o.Dial))
+	}
+	return kgo.NewClient(opts...)
 }
 
 func codecOf(name string) (kgo.CompressionCodec, error) {

@@ -27,14 +27,23 @@ type output struct {
 	err    error
 }
 
-// blocks are shared by all outputs: a writer is kept for each schema and worker, and writes now and then.
-var blocks = sync.Pool{New: func() any { return (*[hashBlock]byte)(vfs.AlignedBytes(hashBlock)) }}
+// Block is memory to write files from, aligned as direct writes want it.
+type Block [hashBlock]byte
+
+// blocks are shared by all who write files: a writer is kept for each schema and worker, and writes now and then.
+var blocks = sync.Pool{New: func() any { return (*Block)(vfs.AlignedBytes(hashBlock)) }}
+
+// TakeBlock gives a block with anything in it; ReturnBlock takes it back when nobody sees it any more.
+func TakeBlock() *Block { return blocks.Get().(*Block) }
+
+// ReturnBlock takes a block that TakeBlock gave.
+func ReturnBlock(b *Block) { blocks.Put(b) }
 
 func newOutput() *output { return &output{hasher: NewHasher()} }
 
 func (o *output) reset(f vfs.File, withSHA bool) {
 	if o.block == nil {
-		o.block = blocks.Get().(*[hashBlock]byte)[:]
+		o.block = TakeBlock()[:]
 	}
 	o.file, o.block, o.off, o.err, o.sha = f, o.block[:0], 0, nil, nil
 	o.hasher.Reset()
@@ -77,7 +86,7 @@ func (o *output) flush() {
 // finish writes what is left; the file is neither synced nor closed.
 func (o *output) finish() (FileInfo, error) {
 	o.flush()
-	blocks.Put((*[hashBlock]byte)(o.block[:hashBlock]))
+	ReturnBlock((*Block)(o.block[:hashBlock]))
 	o.block = nil
 	if o.err != nil {
 		return FileInfo{}, o.err
