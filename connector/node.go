@@ -183,7 +183,7 @@ func (n *Node) open() (err error) {
 	n.breaks(n.catalog)
 	parts := divide(o.Config.Node.MemoryBytes)
 	n.tablets, err = store.NewManager(store.ManagerOptions{
-		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), MemoryBytes: parts.rows,
+		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), Replica: o.Node, MemoryBytes: parts.rows,
 		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
 		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Manifest: n.fetchManifest, Durable: n.cutLog,
 		Failed: func(store.ID) { n.wakeReplicas() }, Logger: n.log, Reached: reached[store.Point](o.reached),

@@ -20,7 +20,7 @@
 //     up to it. Later ones are made again by the log; in the manifest they would hide rows from the replay.
 //   - A file's content follows from the log up to the Freeze, not from when it is written.
 //   - A replica that is not what the leader is says so: an Install has sums of the entries, the deaths and the manifest that
-//     its files stand on, and one flush in 16 is encoded everywhere.
+//     its files stand on, and each replica encodes one flush in 16 by itself.
 //   - A lookup asks MemRowSet, frozen MemRowSets and DiskRowSets, and is as of the entry's own timestamp.
 //   - Files are synced before the manifest that names them, that before the swap, and the swap comes before the log is cut.
 //

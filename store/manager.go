@@ -22,6 +22,7 @@ import (
 type ManagerOptions struct {
 	FS          vfs.FS
 	Dir         string           // each tablet has a directory below
+	Replica     string           // the node's name: which flushes its replicas check depends on it
 	MemoryBytes int64            // of the Budget; 0 means 1 GiB
 	FlushBytes  int64            // a MemRowSet of this size is flushed; 0 means 64 MiB, at most an eighth of MemoryBytes
 	FlushAge    time.Duration    // or of this age, so that the log can be cut; 0 means 2 minutes

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -33,7 +34,7 @@ func newGroup(tb testing.TB, o ManagerOptions) *group {
 	g := &group{tb: tb, turn: make(chan struct{}, 1)}
 	for i := range g.managers {
 		o := o
-		o.FS, o.Dir = vfs.NewMem(), "d"
+		o.FS, o.Dir, o.Replica = vfs.NewMem(), "d", fmt.Sprint("n", i)
 		o.Propose = func(ctx context.Context, _ ID, entry []byte) ([]byte, error) { return g.propose(ctx, i, entry) }
 		o.IsLeader = func(ID) bool { return g.leads(i) }
 		o.Reached = func(p Point) { g.points[i][p].Add(1) }
@@ -62,6 +63,12 @@ func newGroup(tb testing.TB, o ManagerOptions) *group {
 		}
 	}
 	return g
+}
+
+// checked tells whether a follower would encode the flush of the next entry.
+func (g *group) checked() bool {
+	next := uint64(len(g.log) + 1)
+	return g.tablets[1].checks(next) || g.tablets[2].checks(next)
 }
 
 func (g *group) close() {

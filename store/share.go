@@ -17,10 +17,10 @@ import (
 // it leads, when it could not copy for copyLimit, and when no Install has come for encodePatience, so that whoever leads next has files.
 //
 // A replica that took what it is given would not notice that it had become another one than the leader. So an Install carries sums
-// of what its files were made from (sums), and one flush in encodedByAll, by job number, is encoded by every
-// replica, which finds what sums cannot: rows that changed in memory, and an encoder that is not deterministic.
+// of what its files were made from (sums), and one flush in checkEvery, another one for each replica, is encoded by it, too,
+// which finds what sums cannot: rows that changed in memory, and an encoder that is not deterministic.
 const (
-	encodedByAll   = 16
+	checkEvery     = 16
 	encodePatience = 30 * time.Second
 	copyLimit      = 10 * time.Second
 	copyPauseMin   = 25 * time.Millisecond // after a refusal: the leader is about to install the files
@@ -30,12 +30,11 @@ const (
 // copiesMax bounds the flushes that are copied at once: each has buffers of some MiB.
 const copiesMax = 4
 
-// byAll tells whether every replica encodes a flush.
-func byAll(id ID, freeze uint64) bool {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(id))
-	binary.LittleEndian.PutUint64(b[8:], freeze)
-	return xxhash.Sum64(b[:])%encodedByAll == 0
+// checks tells whether this replica encodes a flush to hold it against the leader's files. Not all replicas choose the same ones: where
+// they are on one machine, its processors would have to encode them all at once, and fresh rows would wait.
+func (t *Tablet) checks(freeze uint64) bool {
+	b := binary.LittleEndian.AppendUint64([]byte(t.manager.options.Replica), uint64(t.spec.ID))
+	return xxhash.Sum64(binary.LittleEndian.AppendUint64(b, freeze))%checkEvery == 0
 }
 
 // encodes tells whether this replica makes the files of f itself.
@@ -43,7 +42,7 @@ func (t *Tablet) encodes(f *frozenRowSet) bool {
 	if f.seen.IsZero() {
 		f.seen = time.Now()
 	}
-	return f.copyFailed || t.manager.options.Fetch == nil || t.leads() || byAll(t.spec.ID, f.freeze) || time.Since(f.seen) >= encodePatience
+	return f.copyFailed || t.manager.options.Fetch == nil || t.leads() || t.checks(f.freeze) || time.Since(f.seen) >= encodePatience
 }
 
 // obtained is where the files of an Install are, and what is known of them.

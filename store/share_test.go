@@ -14,30 +14,40 @@ import (
 	"nyala/store/vfs"
 )
 
-// TestOneEncodes: of each flush the leader makes the files and the others copy them, but for those that all encode.
+// TestOneEncodes: of each flush the leader makes the files and the others copy them, but for those that they check.
 func TestOneEncodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup(t, ManagerOptions{FlushAge: time.Hour})
 		defer g.close()
-		all, flushes := 0, 40
+		const flushes = 64
+		checks := [3]int{flushes, 0, 0}
+		both := 0
 		for i := range int64(flushes) {
 			g.write(1, i, 2, i, 100+i, i)
 			if err := g.managers[0].Checkpoint(t.Context(), 3); err != nil {
 				t.Fatal(err)
 			}
 			g.equal(int(i) + 1)
-			if byAll(3, g.tablets[0].Durable().Index) {
-				all++
+			n := 0
+			for i, tb := range g.tablets[1:] {
+				if tb.checks(g.tablets[0].Durable().Index) {
+					checks[1+i]++
+					n++
+				}
 			}
+			both += n / 2
 		}
 		for i := range g.points {
 			encoded, copied := int(g.points[i][FilesSynced].Load()), int(g.points[i][Copied].Load())
-			if i == 0 && (encoded != flushes || copied != 0) || i > 0 && (encoded != all || copied != flushes-all) {
-				t.Errorf("node %d encoded %d and copied %d of %d flushes, %d are for all", i, encoded, copied, flushes, all)
+			if encoded != checks[i] || copied != flushes-checks[i] {
+				t.Errorf("node %d encoded %d and copied %d of %d flushes, want %d encoded", i, encoded, copied, flushes, checks[i])
 			}
 		}
-		if all == 0 || all > flushes/4 {
-			t.Errorf("%d of %d flushes are encoded by all", all, flushes)
+		if least := min(checks[1], checks[2]); least == 0 || max(checks[1], checks[2]) > flushes/4 || both > least {
+			t.Errorf("of %d flushes the followers check %d, both of them %d", flushes, checks[1:], both)
+		}
+		if both == checks[1] && both == checks[2] {
+			t.Errorf("both followers check the same %d flushes", both)
 		}
 	})
 }
@@ -61,7 +71,7 @@ func TestEncodesWhatCannotBeCopied(t *testing.T) {
 				defer g.close()
 				g.managers[2].options.Fetch = func(ctx context.Context, _ ID, _ string, _ int64) (io.ReadCloser, error) { return fetch(ctx) }
 				g.write(1, 1, 2, 2)
-				for byAll(3, uint64(len(g.log)+1)) {
+				for g.checked() {
 					g.write(1, 1)
 				}
 				if err := g.managers[0].Checkpoint(t.Context(), 3); err != nil {
@@ -87,7 +97,7 @@ func TestNextLeaderHasFiles(t *testing.T) {
 		g := newGroup(t, ManagerOptions{FlushAge: time.Hour})
 		defer g.close()
 		g.write(1, 1)
-		for byAll(3, uint64(len(g.log)+1)) {
+		for g.checked() {
 			g.write(1, 1)
 		}
 		freeze := freezeCommand{}.entry()
@@ -143,7 +153,7 @@ func TestDifferenceIsNoticed(t *testing.T) {
 				good.apply(bytes.Clone(data), 0)
 				bad.apply(bytes.Clone(data), 0)
 			}
-			for both(pairs(batch.Upsert, 3, int64(flush))); byAll(3, good.mu.applied+1); {
+			for both(pairs(batch.Upsert, 3, int64(flush))); bad.checks(good.mu.applied + 1); {
 				both(pairs(batch.Upsert, 3, int64(flush)))
 			}
 			both(freezeCommand{after: good.mu.lastFreeze}.entry())
@@ -184,7 +194,7 @@ func TestCopyKeepsLastOfEntry(t *testing.T) {
 		for k := range int64(4 * sortShare) { // few deaths, so that rows are not sorted again
 			rows = append(rows, 100+k, k)
 		}
-		for g.write(rows...); byAll(3, uint64(len(g.log)+1)); {
+		for g.write(rows...); g.checked(); {
 			g.write(200, 1)
 		}
 		if err := g.managers[0].Checkpoint(t.Context(), 3); err != nil {
