@@ -224,7 +224,7 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 		}
 		c.view.Store(batch.work)
 	}
-	due := c.mu.entries >= c.options.SaveEntries || c.mu.bytes >= c.options.SaveBytes
+	due := c.dueLocked()
 	c.mu.Unlock()
 	if batch.work != nil {
 		close(base.superseded)
@@ -234,6 +234,11 @@ func (c *Catalog) Apply(entries []Entry) [][]byte {
 		tell(c.due)
 	}
 	return results
+}
+
+// dueLocked tells whether enough has gathered for a save.
+func (c *Catalog) dueLocked() bool {
+	return c.mu.entries >= c.options.SaveEntries || c.mu.bytes >= c.options.SaveBytes
 }
 
 func tell(c chan struct{}) {
@@ -366,6 +371,12 @@ func (c *Catalog) Run(ctx context.Context, saved func()) error {
 			soon = nil
 		case <-ticker.C:
 		case <-c.due:
+			c.mu.Lock()
+			due := c.dueLocked()
+			c.mu.Unlock()
+			if !due { // said by entries that a save took along which had begun before them
+				continue
+			}
 		}
 		before := c.Durable().Index
 		if err := c.saveInTime(ctx); err != nil {
