@@ -35,7 +35,7 @@ demo: build ## three nodes, a Kafka broker and a producer in one go; ARGS="--for
 
 test: ## vet, and all tests that need Go only
 	$(GO) vet -tags invariants,kafka,overload ./...
-	$(GO) test -tags invariants -timeout 15m $(PACKAGES)
+	$(GO) test -tags invariants -timeout 30m $(PACKAGES)
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
 	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
@@ -61,7 +61,7 @@ mistakes: ## each rule broken on purpose, also those that take hundreds of seeds
 	$(GO) test -tags invariants ./connector -run '^TestSimulationFindsMistakes$$' -count 1 -timeout 0 -v -sim.all
 
 race: ## the short tests of all rooms with goroutines, under the race detector
-	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 20m $(RACED)
+	CGO_ENABLED=1 $(GO) test -race -short -tags invariants -timeout 30m $(RACED)
 
 bench: ## every stage's benchmarks, COUNT=5 times for BENCHTIME=0.3s, and how they are to docs/bench.txt; BENCH=Scan for some
 	@mkdir -p $(BIN)
