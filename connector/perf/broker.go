@@ -113,18 +113,14 @@ func (s *brokerServer) serve(ctx context.Context, r request) (a answer, err erro
 		s.release = s.broker.Hold()
 		return a, nil
 	case r.Load > 0:
-		return s.produce(ctx, r.Load, 0, s.bulk(s.keys.see))
+		return s.produce(ctx, r.Load, s.bulk(s.keys.see))
 	case r.Again > 0:
 		if err := s.keys.shuffle(r.Again); err != nil {
 			return a, err
 		}
-		return s.produce(ctx, r.Again, 0, s.bulk(s.keys.give))
+		return s.produce(ctx, r.Again, s.bulk(s.keys.give))
 	case r.Rate > 0:
-		count := max(r.Rate*r.Millis/1000, 1)
-		if count <= preparedMax {
-			return s.send(ctx, count, r.Rate)
-		}
-		return s.produce(ctx, count, r.Rate, broker.ProducerOptions{Linger: time.Millisecond})
+		return s.send(ctx, max(r.Rate*r.Millis/1000, 1), r.Rate)
 	}
 	return a, errors.New("perf: broker: an empty request")
 }
@@ -138,12 +134,13 @@ func (s *brokerServer) bulk(each func(*broker.Event)) broker.ProducerOptions {
 // progressEvery is how often a request that takes long says how far it is, and how often what was read is given back.
 const progressEvery = 100 * time.Millisecond
 
-// preparedMax is how many events at a rate are made and compressed before the first one is sent: some 400 MiB.
-const preparedMax = 4_000_000
+// preparedAhead is how many events at a rate are made and compressed before the first one is sent: some 400 MiB.
+const preparedAhead = 4_000_000
 
-// send produces at a rate what was made before, so that a freshness is that of the nodes and not of the making of their load.
+// send produces at a rate what was made before, so that a freshness is that of the nodes and not of the making of their load. Of more than
+// preparedAhead events the rest are made meanwhile.
 func (s *brokerServer) send(ctx context.Context, count, rate int64) (a answer, err error) {
-	p, err := broker.Prepare(s.to(broker.ProducerOptions{}), count, rate)
+	p, err := broker.Prepare(s.to(broker.ProducerOptions{}), count, rate, preparedAhead)
 	if err != nil {
 		return a, err
 	}
@@ -151,13 +148,13 @@ func (s *brokerServer) send(ctx context.Context, count, rate int64) (a answer, e
 	return s.await(func() error { return p.Send(ctx) }, p.Acked)
 }
 
-func (s *brokerServer) produce(ctx context.Context, count, rate int64, o broker.ProducerOptions) (a answer, err error) {
+func (s *brokerServer) produce(ctx context.Context, count int64, o broker.ProducerOptions) (a answer, err error) {
 	p, err := broker.NewProducer(s.to(o))
 	if err != nil {
 		return a, err
 	}
 	defer p.Close()
-	return s.await(func() error { return p.Run(ctx, count, rate) }, p.Acked)
+	return s.await(func() error { return p.Run(ctx, count, 0) }, p.Acked)
 }
 
 // to fills in where events go and which come next.

@@ -16,12 +16,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// Prepared are events at a rate that were made and compressed beforehand, as on another machine: to send them takes next to
-// nothing of the processor that a measurement is about.
+// Prepared are events at a rate that are made and compressed beforehand, as on another machine: to send them takes next to
+// nothing of the processor that a measurement is about. Of more than fit into memory the rest are made while the first ones are sent,
+// for half of what a Producer takes.
 type Prepared struct {
 	options ProducerOptions
 	client  *kgo.Client
-	bursts  []burst
+	bursts  chan burst // made and not sent yet; closed behind the last one
+	cancel  context.CancelFunc
+	maker   sync.WaitGroup
 	acked   atomic.Int64
 }
 
@@ -45,9 +48,10 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Prepare makes count events, rate a second, for a cluster of one broker. Their event times follow the clock from now on;
-// the records' times are those of sending. Of the options Brokers, Dial, Topic, Partitions, Seed and FirstID count.
-func Prepare(o ProducerOptions, count, rate int64) (*Prepared, error) {
+// Prepare makes count events, rate a second, for a cluster of one broker, and returns when ahead of them are made. Their event times follow
+// the clock from now on; the records' times are those of sending. Of the options Brokers, Dial, Topic, Partitions, Seed and FirstID count.
+// Close it in the end.
+func Prepare(o ProducerOptions, count, rate, ahead int64) (*Prepared, error) {
 	o.Partitions = max(o.Partitions, 1)
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(kmsg.Produce.Int16(), 12) // 13 names topics by id
@@ -55,50 +59,64 @@ func Prepare(o ProducerOptions, count, rate int64) (*Prepared, error) {
 	if err != nil {
 		return nil, fmt.Errorf("broker: prepare: %w", err)
 	}
-	p := &Prepared{options: o, client: client}
-	if err := p.fill(count, rate); err != nil {
+	compressor, err := kgo.DefaultCompressor(kgo.Lz4Compression())
+	if err != nil {
 		client.Close()
 		return nil, fmt.Errorf("broker: prepare: %w", err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Prepared{options: o, client: client, bursts: make(chan burst, max(1, ahead*int64(time.Second/tick)/rate)), cancel: cancel}
+	ready := make(chan struct{})
+	p.maker.Go(func() {
+		p.fill(ctx, compressor, count, rate, sync.OnceFunc(func() { close(ready) }))
+	})
+	<-ready
 	return p, nil
 }
 
-func (p *Prepared) fill(count, rate int64) error {
-	compressor, err := kgo.DefaultCompressor(kgo.Lz4Compression())
-	if err != nil {
-		return err
-	}
+// fill makes all bursts. ready is called when as many are made as are kept ahead, or all of them.
+func (p *Prepared) fill(ctx context.Context, compressor kgo.Compressor, count, rate int64, ready func()) {
+	defer close(p.bursts)
+	defer ready()
 	start := time.Now().UnixMicro()
 	g := NewGenerator(p.options.Seed, start, 1, p.options.FirstID)
-	values := make([][]byte, p.options.Partitions)
+	records := make([][]byte, p.options.Partitions)
 	counts := make([]int32, p.options.Partitions)
 	var compressed bytes.Buffer
+	var value []byte
 	for made, ticks := int64(0), int64(1); made < count; ticks++ {
 		due := min(rate*ticks*int64(tick)/int64(time.Second), count) - made
-		for i := range values {
-			values[i], counts[i] = values[i][:0], 0
+		for i := range records {
+			records[i], counts[i] = records[i][:0], 0
 		}
 		var e Event
 		for i := range due {
 			g.SetTime(start + (made+i)*int64(time.Second/time.Microsecond)/rate)
 			g.Next(&e)
-			part := int((made + i) % int64(len(values)))
-			values[part] = appendRecord(values[part], counts[part], e.AppendJSON(nil))
+			part := int((made + i) % int64(len(records)))
+			value = e.AppendJSON(value[:0])
+			records[part] = appendRecord(records[part], counts[part], value)
 			counts[part]++
 		}
 		b := burst{events: due}
-		for part, records := range values {
-			if counts[part] == 0 {
+		for part, n := range counts {
+			if n == 0 {
 				continue
 			}
 			compressed.Reset()
-			body, _ := compressor.Compress(&compressed, records)
-			b.batches = append(b.batches, preparedBatch{int32(part), encodeBatch(body, counts[part])})
+			body, _ := compressor.Compress(&compressed, records[part])
+			b.batches = append(b.batches, preparedBatch{int32(part), encodeBatch(body, n)})
 		}
-		p.bursts = append(p.bursts, b)
 		made += due
+		if len(p.bursts) == cap(p.bursts) {
+			ready()
+		}
+		select {
+		case p.bursts <- b:
+		case <-ctx.Done():
+			return
+		}
 	}
-	return nil
 }
 
 func appendRecord(to []byte, i int32, value []byte) []byte {
@@ -133,14 +151,13 @@ func stamp(b []byte, millis int64) {
 func (p *Prepared) Send(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
-	begin := time.Now()
-	for i := range p.bursts {
-		due := begin.Add(time.Duration(i+1) * tick)
+	due := time.Now()
+	for b := range p.bursts {
+		due = due.Add(tick)
 		if !wait(ctx, time.Until(due)) || failed.Load() != nil {
 			break
 		}
-		b := &p.bursts[i]
-		req := p.request(b)
+		req := p.request(&b)
 		wg.Go(func() {
 			if err := p.send(req); err != nil {
 				failed.CompareAndSwap(nil, &err)
@@ -189,5 +206,9 @@ func (p *Prepared) send(req *kmsg.ProduceRequest) error {
 // Acked is the number of events that the broker has acknowledged.
 func (p *Prepared) Acked() int64 { return p.acked.Load() }
 
-// Close ends the client.
-func (p *Prepared) Close() { p.client.Close() }
+// Close ends the client. What is made and not sent is given up.
+func (p *Prepared) Close() {
+	p.cancel()
+	p.maker.Wait()
+	p.client.Close()
+}
