@@ -167,7 +167,7 @@ func TestPlot(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "samples")
 	var text strings.Builder
 	for i := range 5 {
-		fmt.Fprintf(&text, `{"phase":"ingest","second":%d,"events_per_second":%d,"rss_bytes":1048576}`+"\n", i+1, 1000*i)
+		fmt.Fprintf(&text, `{"phase":"ingest","second":%d,"events_per_second":%d,"fresh_p99_ms":77000,"rss_bytes":1048576}`+"\n", i+1, 1000*i)
 	}
 	text.WriteString(`{"phase":"freshness","second":1,"fresh_p99_ms":123}` + "\n")
 	if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
@@ -184,6 +184,12 @@ func TestPlot(t *testing.T) {
 	picture := plot(samples)
 	if strings.Contains(picture, "NaN") || strings.Count(picture, "<polyline") != len(panels) || strings.Count(picture, "freshness from here") != len(panels) {
 		t.Errorf("got %s", picture)
+	}
+	if strings.Contains(picture, ">10000<") || strings.Contains(picture, ">50000<") || !strings.Contains(picture, ">150<") {
+		t.Errorf("how long events waited in the topic is taken for freshness: %s", picture)
+	}
+	if early := plot(samples[3:]); !strings.Contains(early, `text-anchor="end" fill="#c33"`) || !strings.Contains(plot(append(samples[4:], second{Phase: phaseFreshness, Second: 9})), `text-anchor="start" fill="#c33"`) {
+		t.Error("a mark's label is not on the side with more room")
 	}
 	for _, bad := range []string{"", "{", `{"tablets":4}`} {
 		if err := os.WriteFile(file, []byte(bad), 0o644); err != nil {

@@ -10,17 +10,25 @@ import (
 type panel struct {
 	title string
 	unit  float64 // what a value is divided by
-	value func(s *second) float64
+	value func(s *second) float64 // NaN: none
 	least float64 // the scale goes at least to this
 }
 
 var panels = []panel{
 	{"committed, thousand events/s", 1e3, func(s *second) float64 { return s.EventsPerSecond }, 1},
-	{"produced to readable, p99 of each second, ms", 1, func(s *second) float64 { return s.FreshP99 }, 10},
+	{"produced to readable, p99 of each second, ms", 1, freshP99, 10},
 	{"CPU, cores", 1, func(s *second) float64 { return s.CPUCores }, 1},
 	{"resident memory, all nodes, MiB", 1 << 20, func(s *second) float64 { return float64(s.RSSBytes) }, 100},
 	{"files, all replicas", 1, func(s *second) float64 { return float64(s.Files) }, 10},
 	{"log on disk, all nodes, MiB", 1 << 20, func(s *second) float64 { return float64(s.WALBytes) }, 100},
+}
+
+// freshP99 is none while what waited in the topic is ingested: how long it waited there says nothing of the nodes.
+func freshP99(s *second) float64 {
+	if s.Phase == phaseIngest {
+		return math.NaN()
+	}
+	return s.FreshP99
 }
 
 // The picture's measures, in pixels.
@@ -46,7 +54,9 @@ func plot(samples []second) string {
 		top := float64(i*(panelHeight+panelGap)) + 30
 		high := p.least
 		for k := range samples {
-			high = max(high, p.value(&samples[k])/p.unit)
+			if v := p.value(&samples[k]) / p.unit; v > high {
+				high = v
+			}
 		}
 		step := niceStep(high / 4)
 		high = math.Ceil(high/step) * step
@@ -58,7 +68,9 @@ func plot(samples []second) string {
 		}
 		var line strings.Builder
 		for k := range samples {
-			fmt.Fprintf(&line, "%.1f,%.1f ", x(times[k]), y(p.value(&samples[k])/p.unit))
+			if v := p.value(&samples[k]) / p.unit; !math.IsNaN(v) {
+				fmt.Fprintf(&line, "%.1f,%.1f ", x(times[k]), y(v))
+			}
 		}
 		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#1f5fa8" stroke-width="1.4"/>`+"\n", strings.TrimSpace(line.String()))
 		step = niceStep(end / 8)
@@ -66,8 +78,12 @@ func plot(samples []second) string {
 			fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="middle" fill="#555">%s s</text>`+"\n", x(t), top+panelHeight+15, number(t))
 		}
 		for _, m := range marks {
-			fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%.0f" y2="%.0f" stroke="#c33" stroke-dasharray="4 3"/><text x="%.1f" y="%.0f" text-anchor="end" fill="#c33">%s from here</text>`+"\n",
-				x(m.at), x(m.at), top, top+panelHeight, x(m.at)-4, top+12, m.phase)
+			at, anchor := x(m.at)+4, "start"
+			if m.at > end/2 { // where there is room for it
+				at, anchor = x(m.at)-4, "end"
+			}
+			fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%.0f" y2="%.0f" stroke="#c33" stroke-dasharray="4 3"/><text x="%.1f" y="%.0f" text-anchor="%s" fill="#c33">%s from here</text>`+"\n",
+				x(m.at), x(m.at), top, top+panelHeight, at, top+12, anchor, m.phase)
 		}
 	}
 	return b.String() + "</svg>\n"
