@@ -9,9 +9,9 @@ import (
 // panel is one figure over time.
 type panel struct {
 	title string
-	unit  float64 // what a value is divided by
+	unit  float64                 // what a value is divided by
 	value func(s *second) float64 // NaN: none
-	least float64 // the scale goes at least to this
+	least float64                 // the scale goes at least to this
 }
 
 var panels = []panel{
