@@ -292,8 +292,7 @@ func TestSlowDisk(t *testing.T) {
 		w.boot("n1", "n2", "n3")
 		l := w.waitLeader()
 		w.writes(5)
-		free := make(chan struct{})
-		remove := l.faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.wal", Hang: free})
+		free := l.hang()
 		begin := time.Now()
 		answer := make(chan error, 1)
 		w.wg.Go(func() { answer <- w.write(l, time.Minute) })
@@ -317,8 +316,7 @@ func TestSlowDisk(t *testing.T) {
 		if err := other.group().TransferLeadership(t.Context(), l.name); !errors.Is(err, ErrLagging) {
 			t.Errorf("leadership back to a slow disk: %v", err)
 		}
-		remove()
-		close(free)
+		free()
 		if !w.until(30*time.Second, func() bool {
 			return !l.log.Slow() && w.waitLeader().group().TransferLeadership(t.Context(), l.name) == nil
 		}) {
@@ -340,8 +338,7 @@ func TestSlowDiskDeposed(t *testing.T) {
 		w.writes(5)
 		f := w.follower(l)
 		w.until(time.Second, func() bool { return f.caughtUp(l) })
-		free := make(chan struct{})
-		remove := l.faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.wal", Hang: free})
+		free := l.hang()
 		begin := time.Now()
 		answer := make(chan error, 1)
 		w.wg.Go(func() { answer <- w.write(l, time.Minute) })
@@ -359,8 +356,7 @@ func TestSlowDiskDeposed(t *testing.T) {
 		if err := w.write(l, time.Second); err != nil {
 			t.Errorf("a write on the node with the hung disk: %v", err)
 		}
-		remove()
-		close(free)
+		free()
 		w.until(5*time.Second, func() bool { return l.caughtUp(f) })
 		w.writes(5)
 		w.finish()
@@ -379,8 +375,7 @@ func TestSlowDiskFollower(t *testing.T) {
 		i := slices.IndexFunc(w.nodes, func(n *node) bool { return n != l && n != f })
 		next := w.nodes[i]
 		w.until(time.Second, func() bool { return f.caughtUp(l) && next.caughtUp(l) })
-		free := make(chan struct{})
-		remove := f.faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.wal", Hang: free})
+		free := f.hang()
 		w.writes(1)
 		if err := l.group().TransferLeadership(t.Context(), next.name); err != nil {
 			t.Fatal(err)
@@ -389,8 +384,7 @@ func TestSlowDiskFollower(t *testing.T) {
 		if err := w.write(f, time.Second); err != nil {
 			t.Errorf("a write on the node with the hung disk: %v", err)
 		}
-		remove()
-		close(free)
+		free()
 		w.writes(5)
 		w.finish()
 	})

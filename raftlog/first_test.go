@@ -68,9 +68,7 @@ func TestFirstElections(t *testing.T) {
 			w.writes(3)
 			time.Sleep(3 * w.timings.Heartbeat)
 			terms := w.terms()
-			for _, n := range w.nodes {
-				n.crash(1)
-			}
+			w.crashAll()
 			for _, n := range w.nodes {
 				time.Sleep(w.upTo(w.timings.Heartbeat / 2))
 				n.up(nil)
@@ -104,9 +102,7 @@ func TestFirstElectionsSlowDisks(t *testing.T) {
 			w.writes(3)
 			time.Sleep(10 * time.Second)
 			terms := w.terms()
-			for _, n := range w.nodes {
-				n.crash(1)
-			}
+			w.crashAll()
 			for _, n := range w.nodes {
 				n.up(nil)
 				n.faults.Add(vfs.Rule{Op: vfs.OpSync, Delay: 50 * ms})
@@ -190,9 +186,7 @@ func TestFirstElectionPreferred(t *testing.T) {
 			t.Fatalf("not all groups have a leader: %s", w.describe())
 		}
 		w.writes(3)
-		for _, n := range w.nodes {
-			n.crash(1)
-		}
+		w.crashAll()
 		for _, n := range w.nodes[1:] {
 			n.up(nil)
 		}

@@ -40,9 +40,7 @@ func TestRestart(t *testing.T) {
 		for _, n := range w.nodes {
 			n.crash(0)
 		}
-		for _, n := range w.nodes {
-			n.up(nil)
-		}
+		w.upAll()
 		l = w.waitLeader()
 		w.writes(1)
 		if !w.until(5*time.Second, func() bool { return w.nodes[0].caughtUp(l) && w.nodes[1].caughtUp(l) && w.nodes[2].caughtUp(l) }) {

@@ -30,9 +30,7 @@ func TestReplayLeadersFirst(t *testing.T) {
 					t.Fatalf("no write succeeds: %s", w.describe())
 				}
 			}
-			for _, n := range w.nodes {
-				n.crash(1)
-			}
+			w.crashAll()
 			first, other := w.nodes[0], w.nodes[2]
 			gate := make(chan struct{})
 			first.gates = map[GroupID]chan struct{}{7: gate}
@@ -114,12 +112,8 @@ func TestReplaySteps(t *testing.T) {
 			w.boot("n1", "n2", "n3")
 			w.waitLeader()
 			w.writes(200)
-			for _, n := range w.nodes {
-				n.crash(1)
-			}
-			for _, n := range w.nodes {
-				n.up(nil)
-			}
+			w.crashAll()
+			w.upAll()
 			var f *node
 			for begin := time.Now(); f == nil && time.Since(begin) < time.Second; time.Sleep(ms) {
 				for _, n := range w.nodes {
@@ -156,14 +150,10 @@ func TestReplayTransfer(t *testing.T) {
 		w.boot("n1", "n2", "n3")
 		w.waitLeader()
 		w.writes(10)
-		for _, n := range w.nodes {
-			n.crash(1)
-		}
+		w.crashAll()
 		gate := make(chan struct{})
 		w.nodes[1].gates = map[GroupID]chan struct{}{w.groups[0]: gate}
-		for _, n := range w.nodes {
-			n.up(nil)
-		}
+		w.upAll()
 		l := w.waitLeader()
 		w.writes(1)
 		begin := time.Now()
@@ -215,12 +205,8 @@ func TestReplayTurns(t *testing.T) {
 				}
 			}
 		}
-		for _, n := range w.nodes {
-			n.crash(1)
-		}
-		for _, n := range w.nodes {
-			n.up(nil)
-		}
+		w.crashAll()
+		w.upAll()
 		n := w.nodes[2]
 		if !w.until(time.Second, func() bool { return n.log.Group(w.groups[0]).replay.said.Load() != nil }) {
 			t.Fatalf("nobody leads: %s", w.describe())

@@ -223,6 +223,29 @@ func (t *traceWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// hang makes syncs of the node's log hang until free is called.
+func (n *node) hang() (free func()) {
+	release := make(chan struct{})
+	remove := n.faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "*.wal", Hang: release})
+	return func() {
+		remove()
+		close(release)
+	}
+}
+
+// crashAll cuts the power of all nodes, and upAll starts them again.
+func (w *world) crashAll() {
+	for _, n := range w.nodes {
+		n.crash(1)
+	}
+}
+
+func (w *world) upAll() {
+	for _, n := range w.nodes {
+		n.up(nil)
+	}
+}
+
 // crash cuts the node's power: unsynced bytes survive with the given probability.
 func (n *node) crash(survive float64) {
 	if n.log == nil {
