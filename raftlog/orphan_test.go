@@ -121,7 +121,7 @@ func TestSilentLeader(t *testing.T) {
 		w := newWorld(t, 1)
 		w.boot("n1", "n2", "n3")
 		for round := range 12 {
-			l := w.waitLeader()
+			l := w.settledLeader()
 			w.writes(1)
 			behind, ahead := w.nodes[0], w.nodes[1]
 			switch l {

@@ -327,6 +327,50 @@ func (w *world) waitLeader() *node {
 	return l
 }
 
+// settledLeader waits until all nodes are up and follow one leader, so that no candidate can take it away.
+func (w *world) settledLeader() *node {
+	w.t.Helper()
+	var l *node
+	settled := func() bool {
+		if l = w.leader(); l == nil {
+			return false
+		}
+		lead := l.group().Status()
+		for _, n := range w.nodes {
+			if s := n.group().Status(); n != l && (s.State != "Follower" || s.Leader != l.name || s.Term != lead.Term) {
+				return false
+			}
+		}
+		return true
+	}
+	if !w.until(30*time.Second, settled) {
+		w.t.Fatalf("no leader that all follow: %s", w.describe())
+	}
+	return l
+}
+
+// keepAnswers blocks what a follower sends to its leader, and writes, so that the follower has applied what the leader does not know it to have.
+// A leader that waits for each answer, as it does after an error, sends no such entries: then it is done again.
+func (w *world) keepAnswers(n, l *node) {
+	w.t.Helper()
+	for range 20 {
+		w.net.Block(n.name, l.name)
+		w.writes(20)
+		time.Sleep(300 * ms)
+		applied, _ := n.machine.state()
+		for _, p := range l.group().Status().Peers {
+			if p.Node == n.name && p.Match < applied.Index {
+				return
+			}
+		}
+		w.net.Unblock(n.name, l.name)
+		w.writes(20)
+		w.until(5*time.Second, func() bool { return n.caughtUp(l) })
+		time.Sleep(500 * ms)
+	}
+	w.t.Fatalf("%s sends %s nothing without an answer: %s", l.name, n.name, w.describe())
+}
+
 // otherLeader waits for a leader that is not n.
 func (w *world) otherLeader(n *node) *node {
 	w.t.Helper()
