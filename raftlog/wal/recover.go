@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"time"
 
 	"nyala/store/vfs"
 )
@@ -108,6 +109,7 @@ func (w *WAL) shareOut(c *chain) {
 	if n := len(w.mu.segments); n > 0 {
 		w.writer.segment = w.mu.segments[n-1]
 	}
+	w.mu.usage = usage{since: time.Now(), most: len(c.images)} // before the start, or they would not be there
 	inUse := map[*slot]bool{}
 	for _, s := range w.mu.segments {
 		inUse[s.slot] = true
@@ -117,7 +119,7 @@ func (w *WAL) shareOut(c *chain) {
 		case inUse[img.slot]:
 		case c.cut:
 			w.writer.quarantine = append(w.writer.quarantine, img.slot)
-		case img.size == w.opts.SegmentBytes && len(w.mu.spares) < w.opts.SpareSegments:
+		case img.size == w.opts.SegmentBytes && len(w.mu.spares) < w.sparesMaxLocked():
 			w.mu.spares = append(w.mu.spares, img.slot)
 		default:
 			w.mu.freed = append(w.mu.freed, img.slot)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"nyala/store/vfs"
 )
@@ -134,8 +135,35 @@ func (w *WAL) takeSpare() *slot {
 	return s
 }
 
+// usage is how many segments the log needed at most, in the window that runs and in the one before.
+type usage struct {
+	since        time.Time
+	most, before int
+}
+
+// usageWindow is longer than a log takes to grow and be cut: tablets are flushed every two minutes or more often.
+const usageWindow = 10 * time.Minute
+
+// noteUsageLocked is called when a segment begins.
+func (w *WAL) noteUsageLocked() {
+	u := &w.mu.usage
+	if now := time.Now(); now.Sub(u.since) >= usageWindow {
+		u.since, u.before, u.most = now, u.most, 0
+	}
+	u.most = max(u.most, len(w.mu.segments))
+}
+
+// sparesMaxLocked is how many free files are kept. A log that is cut needs the room again soon: to remove files and to fill new ones
+// doubles what is written, and a file system that discards the blocks of what is removed holds up syncs meanwhile.
+func (w *WAL) sparesMaxLocked() int {
+	if !w.opts.sparesFollow {
+		return w.opts.SpareSegments
+	}
+	return max(w.opts.SpareSegments, max(w.mu.usage.most, w.mu.usage.before)+sparesAhead-len(w.mu.segments))
+}
+
 // sparesAhead is how many files are made ready before they are needed. More come from segments that
-// are done with, up to SpareSegments.
+// are done with, up to sparesMaxLocked.
 const sparesAhead = 2
 
 // keepTidy is the tidier goroutine: it makes files that are done with ready to be used again,
@@ -167,7 +195,7 @@ func (w *WAL) tidyOnce() (more bool, err error) {
 	var s *slot
 	var sync, keep, create bool
 	w.mu.Lock()
-	spares := len(w.mu.spares)
+	spares, most := len(w.mu.spares), w.sparesMaxLocked()
 	switch {
 	case w.mu.err != nil || w.mu.closed:
 	case w.mu.syncFirst:
@@ -176,7 +204,10 @@ func (w *WAL) tidyOnce() (more bool, err error) {
 		s = w.mu.freed[0]
 		w.mu.freed = slices.Delete(w.mu.freed, 0, 1)
 		// A file that one huge record made larger is not worth its room.
-		keep = spares < w.opts.SpareSegments && s.size <= w.opts.SegmentBytes
+		keep = spares < most && s.size <= w.opts.SegmentBytes
+	case spares > most:
+		s = w.mu.spares[spares-1]
+		w.mu.spares = w.mu.spares[:spares-1]
 	default:
 		create = spares < min(sparesAhead, w.opts.SpareSegments)
 	}

@@ -41,7 +41,7 @@ type Record struct {
 // Options of a log. The zero value of a field means its default.
 type Options struct {
 	SegmentBytes  int64                                 // size of a segment, a multiple of 4096; 0 means 64 MiB
-	SpareSegments int                                   // free segments kept for use again; 0 means 4, negative none
+	SpareSegments int                                   // free segments kept for use again; 0 means 4, or what the log needed of late; negative none
 	CacheBytes    int64                                 // newest entries kept in memory, all groups together; 0 means 64 MiB, negative none
 	DrainBytes    int64                                 // at most so much in one write, except for one larger record; 0 means 8 MiB
 	WriteTimeout  time.Duration                         // a write and its sync may take so long; 0 means 1s, negative for ever
@@ -52,10 +52,13 @@ type Options struct {
 	OnFailed      func(err error)                       // told once that the log is poisoned, before anybody is answered so; must be quick
 	Reached       func(Point)                           // told of each step; only tests set it
 	Salt          func() uint64                         // makes the salt of a segment's life; nil means random
+
+	sparesFollow bool // SpareSegments is the least
 }
 
 func (o *Options) setDefaults() {
 	o.SegmentBytes = valueOr(o.SegmentBytes, 64<<20)
+	o.sparesFollow = o.SpareSegments == 0
 	o.SpareSegments = max(0, valueOr(o.SpareSegments, 4))
 	o.CacheBytes = max(0, valueOr(o.CacheBytes, 64<<20))
 	o.DrainBytes = valueOr(o.DrainBytes, 8<<20)
@@ -130,9 +133,10 @@ type WAL struct {
 		segments  []*segment  // by number; the last one is written to
 		spares    []*slot     // ready to become a segment
 		freed     []*slot     // for the tidier to make ready or remove
-		nextSlot  uint64      // number of the newest file
-		durable   uint64      // sequence of the last drain that is known to be synced
-		syncFirst bool        // before freed is used: PageCache has not synced what made it free
+		usage     usage
+		nextSlot  uint64 // number of the newest file
+		durable   uint64 // sequence of the last drain that is known to be synced
+		syncFirst bool   // before freed is used: PageCache has not synced what made it free
 		cache     cache
 		stats     Stats
 	}

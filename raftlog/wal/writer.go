@@ -388,6 +388,7 @@ func (w *WAL) begin() (prefix []byte, created bool, err error) {
 	w.moveStatesLocked(live)
 	seg.end = h.size()
 	w.mu.segments = append(live, seg)
+	w.noteUsageLocked()
 	w.writer.segment, w.writer.switchNow = seg, false
 	return h.encode(), created, nil
 }
