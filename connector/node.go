@@ -52,10 +52,11 @@ type Options struct {
 // it ends, and others lead. Much less would end nodes on a machine that is merely busy.
 const diskPatience = 8 * time.Second
 
-// FlushOptions say when a tablet's MemRowSet becomes files; zero means the store's defaults.
+// FlushOptions say when a tablet's MemRowSet becomes files, and what of these stays in memory; zero means the store's defaults.
 type FlushOptions struct {
 	Bytes int64
 	Age   time.Duration
+	Keys  int64 // bytes of the keys of files that stay in memory
 }
 
 // Node is one running node. Start opens what is on disk and returns; joining the cluster, opening
@@ -184,7 +185,7 @@ func (n *Node) open() (err error) {
 	parts := divide(o.Config.Node.MemoryBytes)
 	n.tablets, err = store.NewManager(store.ManagerOptions{
 		FS: o.FS, Dir: path.Join(n.self.Data, tabletsDir), Replica: o.Node, MemoryBytes: parts.rows,
-		FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
+		KeysBytes: o.Flush.Keys, FlushBytes: o.Flush.Bytes, FlushAge: o.Flush.Age, Now: o.Now,
 		Propose: n.proposeTo, IsLeader: n.isLeaderOf, Fetch: n.fetchFile, Manifest: n.fetchManifest, Durable: n.cutLog,
 		Failed: func(store.ID) { n.wakeReplicas() }, Logger: n.log, Reached: reached[store.Point](o.reached),
 	})

@@ -82,7 +82,7 @@ func (n *Node) local() api.Local {
 	budget := n.tablets.Budget()
 	out.Node.MemoryUsed, out.Node.MemoryLimit = budget.Used(), budget.Limit()
 	if u := budget.Usage(); u.Crowded {
-		out.Node.Memory = fmt.Sprintf("the keys of its rows on disk take %d MiB of memory, node.memory of %d MiB leaves %d MiB for them: give it more, or add nodes",
+		out.Node.Memory = fmt.Sprintf("filters and indexes of its rows on disk take %d MiB of memory, node.memory of %d MiB leaves %d MiB for them: give it more, or add nodes",
 			u.Resident/mib, n.options.Config.Node.MemoryBytes/mib, budget.Limit()*3/4/mib)
 	}
 	n.mu.Lock()

@@ -50,7 +50,7 @@ func (t *Tablet) Stamp(data []byte) {
 }
 
 // Apply carries out committed entries in their order and returns an encoded Result for each. It depends on the
-// state and the entries alone, touches memory only, and never waits for the disk.
+// state and the entries alone, and touches memory only, unless keys were evicted (evict.go): these it reads.
 func (t *Tablet) Apply(entries []Entry) [][]byte {
 	results := make([][]byte, len(entries))
 	buf := make([]byte, 0, len(entries)*resultBytes)

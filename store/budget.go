@@ -11,8 +11,9 @@ import (
 // takes away what a flush has freed. So no holder ever waits for another one: what was acquired becomes rows and is
 // released, rows become files, and writing files needs no budget (its buffers are not of it).
 //
-// What DiskRowSets keep cannot be flushed away. When it grows beyond three quarters of the limit, a quarter is left
-// for work all the same and the limit is exceeded: a node that stops would be no better. Crowded tells.
+// What DiskRowSets keep cannot be flushed away. Above three eighths of the limit they give up their keys (evict.go), which are most of it. When
+// the rest grows beyond three quarters of the limit, a quarter is left for work all the same and the limit is exceeded: a node
+// that stops would be no better. Crowded tells.
 type Budget struct {
 	limit    int64
 	pressure chan struct{} // a token when rows should be flushed

@@ -31,7 +31,7 @@ func damaged(err error) error {
 }
 
 const (
-	spareTimeout = 5 * time.Second  // of a page that a scan waits for
+	spareTimeout = 5 * time.Second  // of bytes that a scan or a lookup waits for
 	mendPause    = 5 * time.Second  // before a copy that failed is tried again
 	mendPatience = 10 * time.Minute // of the copy of one file
 
@@ -41,7 +41,7 @@ const (
 	scrubRestMin  = 50 * time.Millisecond
 )
 
-// flaw is a damaged file of a running tablet. Until a Parquet file was copied its pages come from another replica; a keys file is in memory.
+// flaw is a damaged file of a running tablet. Until it was copied, what is read of it comes from another replica.
 type flaw struct {
 	disk  *diskRowSet
 	file  int // 0 Parquet, 1 keys
@@ -49,22 +49,25 @@ type flaw struct {
 	again time.Time // when its copy is tried next
 }
 
-// guard lets scans of d go on over damage, with bytes of another replica. Keys files need none: they are in memory, whole.
+// guard lets scans of d and lookups in it go on over damage, with bytes of another replica.
 func (t *Tablet) guard(d *diskRowSet) {
 	if t.manager.options.Fetch == nil {
 		return
 	}
-	d.RowSet.SetSpare(func(b []byte, off int64, cause error) error {
-		t.flawed(d, 0, cause)
-		ctx, cancel := context.WithTimeout(context.Background(), spareTimeout)
-		defer cancel()
-		f, err := t.manager.options.Fetch(ctx, t.spec.ID, parquetName(d.id), off)
-		if err != nil {
-			return err
+	spare := func(file int) rowset.Spare {
+		return func(b []byte, off int64, cause error) error {
+			t.flawed(d, file, cause)
+			ctx, cancel := context.WithTimeout(context.Background(), spareTimeout)
+			defer cancel()
+			f, err := t.manager.options.Fetch(ctx, t.spec.ID, d.names()[file], off)
+			if err != nil {
+				return err
+			}
+			_, err = io.ReadFull(f, b)
+			return errors.Join(err, f.Close())
 		}
-		_, err = io.ReadFull(f, b)
-		return errors.Join(err, f.Close())
-	})
+	}
+	d.RowSet.SetSpare(spare(0), spare(1))
 }
 
 // flawed notes that a file of d is damaged, and has it copied.
@@ -135,9 +138,9 @@ func (t *Tablet) copyAgain(ctx context.Context, d *diskRowSet, file int) error {
 		return fmt.Errorf("store: mend: %w", err)
 	}
 	if file == 1 {
-		return nil
+		return d.RenewKeys(t.fs)
 	}
-	return d.Renew(t.fs)
+	return d.RenewParquet(t.fs)
 }
 
 // damage is what is known to be damaged, nil if nothing is.

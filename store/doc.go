@@ -48,6 +48,6 @@
 // # Goroutines and locks
 //
 // The Manager has two goroutines, each tablet one (maintain.go); Close and CloseTablet wait for them. Order of locks: Manager.mu or
-// Tablet.disk, then Tablet.turn, then Tablet.mu, then Budget.mu or spare.mu. disk and turn are channels; only disk is held across I/O.
+// Tablet.disk, then Tablet.turn, then Tablet.mu, then Budget.mu or spare.mu. disk and turn are channels; only disk is held across I/O, and turn while evicted keys are read.
 // A place in Manager.workers or Manager.copies is taken by the tablet's goroutine, before any lock; nobody has both.
 package store

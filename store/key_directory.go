@@ -175,6 +175,7 @@ func (t *Tablet) findListed(b *batch.Batch, keys *batch.Keys) error {
 				if !disk.listed {
 					continue
 				}
+				disk.asked.Add(int64(len(asked)))
 				var err error
 				if x.hits, err = disk.LookupSome(keys, x.hashes, asked, x.hits[:0]); err != nil {
 					return err
@@ -203,7 +204,7 @@ func (t *Tablet) unlisted(s *state) *diskRowSet {
 		}
 	}
 	few := s.directory == nil && (n < t.manager.listAtLeast || rows < listRows && !t.manager.listAlways)
-	if first == nil || few || t.manager.budget.Usage().Crowded {
+	if first == nil || few || t.manager.excess() > 0 {
 		return nil
 	}
 	return first

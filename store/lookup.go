@@ -91,6 +91,9 @@ func (t *Tablet) findOnDisk(b *batch.Batch, keys *batch.Keys) error {
 			continue
 		}
 		d.asked.Add(x.left())
+		if err := t.wantFilter(d); err != nil {
+			return err
+		}
 		if !ascending {
 			if err := t.findEach(d, keys); err != nil {
 				return err

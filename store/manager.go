@@ -24,6 +24,7 @@ type ManagerOptions struct {
 	Dir         string           // each tablet has a directory below
 	Replica     string           // the node's name: which flushes its replicas check depends on it
 	MemoryBytes int64            // of the Budget; 0 means 1 GiB
+	KeysBytes   int64            // of it: above that DiskRowSets give up their keys; 0 means three eighths
 	FlushBytes  int64            // a MemRowSet of this size is flushed; 0 means 64 MiB, at most an eighth of MemoryBytes
 	FlushAge    time.Duration    // or of this age, so that the log can be cut; 0 means 2 minutes
 	Workers     int              // flushes that are encoded at once; 0 means half of the processors
@@ -43,11 +44,14 @@ func (o *ManagerOptions) fill() error {
 	if o.FS == nil || o.Dir == "" {
 		return errors.New("store: a file system and a directory are needed")
 	}
-	if o.MemoryBytes < 0 || o.FlushBytes < 0 || o.FlushAge < 0 || o.Workers < 0 {
-		return fmt.Errorf("store: got memory of %d bytes, flushes at %d bytes or %s, %d workers", o.MemoryBytes, o.FlushBytes, o.FlushAge, o.Workers)
+	if o.MemoryBytes < 0 || o.KeysBytes < 0 || o.FlushBytes < 0 || o.FlushAge < 0 || o.Workers < 0 {
+		return fmt.Errorf("store: got memory of %d bytes, %d for keys, flushes at %d bytes or %s, %d workers", o.MemoryBytes, o.KeysBytes, o.FlushBytes, o.FlushAge, o.Workers)
 	}
 	if o.MemoryBytes == 0 {
 		o.MemoryBytes = 1 << 30
+	}
+	if o.KeysBytes == 0 {
+		o.KeysBytes = o.MemoryBytes / 8 * 3
 	}
 	if o.FlushBytes == 0 {
 		o.FlushBytes = min(64<<20, o.MemoryBytes/8)
@@ -84,6 +88,7 @@ type Manager struct {
 	spare       spare // memory of flushed MemRowSets, for the next ones
 	listAtLeast int   // DiskRowSets of a tablet before their keys are listed (keyDirectory)
 	listAlways  bool  // also those of which little was asked; only tests set it
+	filterAfter int64 // keys that are looked for without a Bloom filter before it is loaded again
 }
 
 // tick is how often tablets look at their age.
@@ -101,7 +106,7 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	m := &Manager{options: o, budget: newBudget(o.MemoryBytes), workers: make(chan *worker, o.Workers),
-		copies: make(chan struct{}, copiesMax), done: make(chan struct{}), listAtLeast: listAtLeast}
+		copies: make(chan struct{}, copiesMax), done: make(chan struct{}), listAtLeast: listAtLeast, filterAfter: filterAfter}
 	for range o.Workers {
 		m.workers <- &worker{}
 	}
@@ -324,6 +329,7 @@ func (m *Manager) run(ctx context.Context) {
 			for _, t := range m.Tablets() {
 				t.wake()
 			}
+			m.evict()
 		}
 	}
 }

@@ -151,11 +151,15 @@ type diskRowSet struct {
 	*rowset.RowSet
 	ranges  keyRanges
 	deaths  deaths
-	asked   atomic.Int64 // keys that its filter was asked for, until it is listed
+	asked   atomic.Int64 // keys that were looked for in it
 	listing bool         // its keys are in the directory, or on their way there; of the tablet's goroutine
 	listed  bool         // all of them; under turn
 	refs    atomic.Int32 // the tablet, and each scan
 	gone    func()       // removes the files; called when the last reference goes
+
+	heat       float64 // asked, of late; of the manager's goroutine (evict.go)
+	askedThen  int64   // at its last tick
+	unfiltered int64   // asked, when its Bloom filter was evicted; under turn
 }
 
 func (d *diskRowSet) release() {
@@ -236,6 +240,7 @@ func (t *Tablet) stateOf(m *manifest) (*state, error) {
 		t.guard(d)
 		s.disks = append(s.disks, d)
 	}
+	t.manager.evictOldest(s.disks)
 	s.resident = residentBytes(s.disks)
 	return s, nil
 }

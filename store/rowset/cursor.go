@@ -132,7 +132,7 @@ func (c *cursor) bytes(i, until int) ([]byte, error) {
 		end += int64(n.CompressedPageSize)
 	}
 	c.buf, c.bufOff = grow(c.buf, int(end-from)), from
-	if err := readAt(c.file.reader(), c.buf, from); err != nil {
+	if err := c.file.read(c.buf, from); err != nil {
 		c.buf = c.buf[:0]
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (c *cursor) dictionary() (*batch.Column, error) {
 		return err
 	}
 	b := make([]byte, size)
-	err := readAt(c.file.reader(), b, off)
+	err := c.file.read(b, off)
 	if err == nil {
 		err = use(b)
 	}

@@ -3,6 +3,7 @@ package rowset
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 
@@ -13,46 +14,48 @@ import (
 	"nyala/store/vfs"
 )
 
-// keysFile is a keys file in memory, whole: apply looks keys up and must not wait for a disk or fail for one. It is
-// about 6 bytes a row for events. It is immutable.
+// keysFile is an open keys file. At first all of it is in memory, about 6 bytes a row for events: whoever applies entries looks keys up
+// and had better not wait for a disk. Where memory is short that is given up (evicted) but for the index, a fortieth of it, and read again
+// as it is needed; every byte is checked against the sums in memory then. A keysFile is immutable: evicting makes another one of the same file.
 type keysFile struct {
-	name    string
-	size    int64
-	sum     Hash
-	rows    int
-	parquet int64 // size of the Parquet file
-	lo, hi  []byte
-	filter  bloom.SplitBlockFilter
-	widths  []int
-	entries []byte // of the index, indexEntry each, one more than blocks
-	firsts  []byte
-	count   int // of blocks
-	blocks  []byte
-	births  *births
-	tail    int64
-	sums    []uint32
+	*sharedFile
+	sum      Hash
+	rows     int
+	parquet  int64 // size of the Parquet file
+	lo, hi   []byte
+	sections [sectionCount]section
+	filter   bloom.SplitBlockFilter // nil: evicted
+	widths   []int
+	entries  []byte // of the index, indexEntry each, one more than blocks
+	firsts   []byte
+	count    int     // of blocks
+	blocks   []byte  // nil: evicted
+	births   *births // without ids where blocks are evicted
+	tail     int64
+	sums     []uint32
+}
+
+// section is where a part of the file is.
+type section struct {
+	off, size int64
+	crc       uint32 // CRC32C of it and the zeros behind
 }
 
 const indexEntry = 16
 
 func openKeys(fsys vfs.FS, name string) (*keysFile, error) {
-	f, err := fsys.Open(name)
+	f, err := openShared(fsys, name)
 	if err != nil {
-		return nil, fmt.Errorf("rowset: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, fmt.Errorf("rowset: %s: %w", name, err)
-	}
-	data := make([]byte, size, size+packedSlack)
-	k := &keysFile{name: name, size: size}
-	if err = readAt(f, data, 0); err == nil {
+	data := make([]byte, f.size, f.size+packedSlack)
+	k := &keysFile{sharedFile: f}
+	if err = f.read(data, 0); err == nil {
 		err = k.parse(data)
 		k.sum = HashOf(data)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("rowset: %s: %w", name, err)
+		return nil, errors.Join(fmt.Errorf("rowset: %s: %w", name, err), f.close())
 	}
 	return k, nil
 }
@@ -91,8 +94,9 @@ func (k *keysFile) parse(d []byte) error {
 			return corrupt("section %d: %d bytes at %d", i, size, off)
 		}
 		padded := int(size + -size&7)
-		if got, want := crc32.Checksum(d[at:at+padded], castagnoli), binary.LittleEndian.Uint32(e[16:]); got != want {
-			return corrupt("section %d at %d: crc %08x, want %08x", i, at, got, want)
+		k.sections[i] = section{int64(at), int64(size), binary.LittleEndian.Uint32(e[16:])}
+		if err := k.sections[i].check(d[at : at+padded]); err != nil {
+			return fmt.Errorf("section %d: %w", i, err)
 		}
 		sections[i] = d[at : at+int(size)]
 		at += padded
@@ -161,27 +165,35 @@ func (k *keysFile) firstAt(i int) int {
 // first is the first key of a block.
 func (k *keysFile) first(i int) []byte { return k.firsts[k.firstAt(i):k.firstAt(i+1)] }
 
+// rowsOf is how many keys block i has.
+func (k *keysFile) rowsOf(i int) int { return min(keyBlockRows, k.rows-i*keyBlockRows) }
+
+// block is block i, in memory.
 func (k *keysFile) block(i int) keyBlock {
-	b := keyBlock{data: k.blocks[k.place(i):k.place(i+1)], rows: keyBlockRows, widths: k.widths}
-	if i == k.count-1 {
-		b.rows = k.rows - i*keyBlockRows
-	}
-	return b
+	return keyBlock{data: k.blocks[k.place(i):k.place(i+1)], rows: k.rowsOf(i), widths: k.widths}
 }
 
 // lookup returns the first row with key and how many rows have it. near is a block at or before which key is not expected; the
 // block that was found is returned for the next, higher key.
-func (k *keysFile) lookup(key []byte, near int) (row, equal, block int, err error) {
+func (k *keysFile) lookup(key []byte, near int, blocks *blockReader) (row, equal, block int, err error) {
 	block = k.find(key, near)
-	b := k.block(block)
+	var b keyBlock
+	if k.blocks != nil {
+		b = k.block(block)
+	} else if b, err = blocks.at(k, block); err != nil {
+		return 0, 0, block, err
+	}
 	if row, equal, err = b.search(key); err != nil {
 		return 0, 0, block, err
 	}
 	row += block * keyBlockRows
 	if equal > 0 || row == (block+1)*keyBlockRows { // versions of a key may go on in the next blocks
 		for next := block + 1; next < k.count && row+equal == next*keyBlockRows && bytes.Equal(k.first(next), key); next++ {
-			b := k.block(next)
-			_, more, err := b.search(key)
+			b, err := blocks.at(k, next)
+			more := 0
+			if err == nil {
+				_, more, err = b.search(key)
+			}
 			if err != nil {
 				return 0, 0, block, err
 			}
@@ -231,12 +243,15 @@ const hitGroup = 64
 // lookupAll appends a Hit for each of the ascending keys that is there, but not for those that skip leaves out.
 func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hits []Hit) ([]Hit, error) {
 	near := 0
+	blocks := newBlockReader()
+	defer blocks.free()
+	filter := k.filter
 	var pass [hitGroup]bool
 	for at := 0; at < len(hashes); at += hitGroup {
 		group := hashes[at:min(at+hitGroup, len(hashes))]
 		any := false
 		for i, h := range group {
-			pass[i] = !skip[at+i] && k.filter.Check(h)
+			pass[i] = !skip[at+i] && (filter == nil || filter.Check(h))
 			any = any || pass[i]
 		}
 		if !any {
@@ -247,7 +262,7 @@ func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hit
 				continue
 			}
 			var err error
-			if hits, near, err = k.appendHit(hits, keys, uint32(at+i), near); err != nil {
+			if hits, near, err = k.appendHit(hits, keys, uint32(at+i), near, blocks); err != nil {
 				return hits, err
 			}
 		}
@@ -256,12 +271,12 @@ func (k *keysFile) lookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hit
 }
 
 // appendHit appends a Hit for key i, if it is there. near is what lookup says of it, for this key and for the next.
-func (k *keysFile) appendHit(hits []Hit, keys *batch.Keys, i uint32, near int) ([]Hit, int, error) {
+func (k *keysFile) appendHit(hits []Hit, keys *batch.Keys, i uint32, near int, blocks *blockReader) ([]Hit, int, error) {
 	key := keys.At(int(i))
 	if bytes.Compare(key, k.lo) < 0 || bytes.Compare(key, k.hi) > 0 {
 		return hits, near, nil
 	}
-	row, n, block, err := k.lookup(key, near)
+	row, n, block, err := k.lookup(key, near, blocks)
 	if err != nil {
 		return hits, block, fmt.Errorf("rowset: %s: %w", k.name, err)
 	}

@@ -19,9 +19,7 @@ import (
 // parquetFile is an open Parquet file that this package wrote. Its footer and indexes are in memory; it is immutable and
 // may be used by many goroutines.
 type parquetFile struct {
-	name   string
-	file   vfs.File
-	size   int64
+	*sharedFile
 	schema *schema.Schema
 	footer []Pair
 	rows   int
@@ -29,8 +27,6 @@ type parquetFile struct {
 	tail   int64    // where the pages end; without sums, where the footer begins
 	behind []byte   // during load: all bytes from tail on
 	sums   []uint32 // CRC32C of each page in file order, and of all behind tail; nil: not known
-
-	healing healing
 }
 
 type rowGroup struct {
@@ -71,14 +67,13 @@ func readAt(f vfs.File, b []byte, off int64) error {
 // openParquet reads the footer and the indexes. sums, with tail, is what the keys file knows of this file: with it, everything
 // is checked before it is decoded.
 func openParquet(fsys vfs.FS, name string, tail int64, sums []uint32) (*parquetFile, error) {
-	f, err := fsys.Open(name)
+	f, err := openShared(fsys, name)
 	if err != nil {
-		return nil, fmt.Errorf("rowset: %w", err)
+		return nil, err
 	}
-	p := &parquetFile{name: name, file: f, tail: tail, sums: sums}
+	p := &parquetFile{sharedFile: f, tail: tail, sums: sums}
 	if err := p.load(); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("rowset: %s: %w", name, err)
+		return nil, errors.Join(fmt.Errorf("rowset: %s: %w", name, err), f.close())
 	}
 	return p, nil
 }
@@ -91,15 +86,12 @@ func (p *parquetFile) load() (err error) {
 			err = corrupt("footer: %v", r)
 		}
 	}()
-	if p.size, err = p.file.Size(); err != nil {
-		return err
-	}
 	var head [len(parquetMagic)]byte
 	var end [parquetEnd]byte
 	if p.size < int64(len(head)+len(end)) {
 		return corrupt("it ends at %d, too early for a Parquet file", p.size)
 	}
-	if err := errors.Join(readAt(p.file, head[:], 0), readAt(p.file, end[:], p.size-parquetEnd)); err != nil {
+	if err := errors.Join(p.read(head[:], 0), p.read(end[:], p.size-parquetEnd)); err != nil {
 		return err
 	}
 	length := int64(binary.LittleEndian.Uint32(end[:]))
@@ -114,7 +106,7 @@ func (p *parquetFile) load() (err error) {
 		return corrupt("footer of %d bytes at %d, pages end at %d", length, p.size-parquetEnd-length, start)
 	}
 	behind := make([]byte, p.size-start)
-	if err := readAt(p.file, behind, start); err != nil {
+	if err := p.read(behind, start); err != nil {
 		return err
 	}
 	p.behind, p.tail = behind, start
@@ -249,7 +241,7 @@ func (p *parquetFile) unmarshal(off int64, length int32, v any) error {
 		b = p.behind[off-p.tail:][:length]
 	} else { // no keys file told where the indexes begin
 		b = make([]byte, length)
-		if err := readAt(p.file, b, off); err != nil {
+		if err := p.read(b, off); err != nil {
 			return err
 		}
 	}

@@ -4,18 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 
 	"nyala/store/batch"
 	"nyala/store/schema"
 	"nyala/store/vfs"
 )
 
-// RowSet is an open DiskRowSet. It is immutable and may be used by many goroutines at once. The keys file is in memory,
-// and of the Parquet file its footer and indexes; see MemoryBytes.
+// RowSet is an open DiskRowSet. It is immutable and may be used by many goroutines at once. The keys file is in memory
+// until it is evicted, and of the Parquet file its footer and indexes; see MemoryBytes.
 type RowSet struct {
 	base    string
 	parquet *parquetFile
-	keys    *keysFile
+	keys    atomic.Pointer[keysFile]
 }
 
 // Open opens base.parquet and base.keys. It checks every byte of the keys file, and of the Parquet file all but the
@@ -35,34 +36,41 @@ func OpenKnown(fsys vfs.FS, base string, size int64, sum Hash) (*RowSet, error) 
 
 func openRowSet(fsys vfs.FS, base string, known func(*keysFile) error) (*RowSet, error) {
 	k, err := openKeys(fsys, base+KeysSuffix)
-	if err == nil && known != nil {
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
 		err = known(k)
 	}
-	if err != nil {
-		return nil, err
+	var p *parquetFile
+	if err == nil {
+		p, err = openParquet(fsys, base+ParquetSuffix, k.tail, k.sums)
 	}
-	p, err := openParquet(fsys, base+ParquetSuffix, k.tail, k.sums)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, k.close())
 	}
+	r := &RowSet{base: base, parquet: p}
+	r.keys.Store(k)
 	if p.rows != k.rows || p.size != k.parquet {
-		p.file.Close()
-		return nil, corrupt("rowset: %s ends at %d with %d rows, the keys file wants %d and %d", p.name, p.size, p.rows, k.parquet, k.rows)
+		return nil, errors.Join(corrupt("rowset: %s ends at %d with %d rows, the keys file wants %d and %d", p.name, p.size, p.rows, k.parquet, k.rows), r.Close())
 	}
-	return &RowSet{base: base, parquet: p, keys: k}, nil
+	return r, nil
 }
 
-// Close closes the Parquet file; scans that are under way fail.
-func (r *RowSet) Close() error { return r.parquet.close() }
+// Close closes both files; scans that are under way fail.
+func (r *RowSet) Close() error { return errors.Join(r.parquet.close(), r.keys.Load().close()) }
 
 // Rows is the number of rows; their numbers are 0 to Rows()-1, in the order of (key, birth).
-func (r *RowSet) Rows() int { return r.keys.rows }
+func (r *RowSet) Rows() int { return r.keys.Load().rows }
 
 // Schema is the schema that the rows were written with.
 func (r *RowSet) Schema() *schema.Schema { return r.parquet.schema }
 
 // Bounds are the least and the greatest encoded key.
-func (r *RowSet) Bounds() (least, greatest []byte) { return r.keys.lo, r.keys.hi }
+func (r *RowSet) Bounds() (least, greatest []byte) {
+	k := r.keys.Load()
+	return k.lo, k.hi
+}
 
 // Range is the least and the greatest value of a column without nulls that is a whole number; all there are where that is not known.
 func (r *RowSet) Range(column int) (least, greatest int64) {
@@ -85,36 +93,40 @@ func (r *RowSet) Range(column int) (least, greatest int64) {
 
 // Births are the least and the greatest birth of a row.
 func (r *RowSet) Births() (least, greatest int64) {
-	return r.keys.births.least(), r.keys.births.greatest()
+	b := r.keys.Load().births
+	return b.least(), b.greatest()
 }
 
-// Birth is the birth of a row.
-func (r *RowSet) Birth(row int) int64 { return r.keys.births.at(row) }
+// Birth is the birth of a row of a RowSet that was never evicted.
+func (r *RowSet) Birth(row int) int64 { return r.keys.Load().births.at(row) }
 
 // MemoryBytes is about what an open RowSet holds.
 func (r *RowSet) MemoryBytes() int64 {
-	return r.keys.size + 2*(r.parquet.size-r.parquet.tail) + 8*int64(len(r.keys.births.table))
+	return r.keys.Load().memoryBytes() + 2*(r.parquet.size-r.parquet.tail)
 }
 
-// MayContain tells by Bloom filter whether a key of that hash can be here.
-func (r *RowSet) MayContain(hash uint64) bool { return r.keys.filter.Check(hash) }
+// MayContain tells by Bloom filter whether a key of that hash can be here; where that is evicted, it can.
+func (r *RowSet) MayContain(hash uint64) bool { return r.keys.Load().mayContain(hash) }
 
 // Lookup returns the rows [row, row+count) that have the encoded key, by rising birth; a count of 0 is none.
 func (r *RowSet) Lookup(key []byte) (row, count int, err error) {
-	if !r.keys.filter.Check(schema.HashBytes(key)) {
+	k := r.keys.Load()
+	if !k.mayContain(schema.HashBytes(key)) {
 		return 0, 0, nil
 	}
-	if row, count, _, err = r.keys.lookup(key, 0); err != nil {
-		return 0, 0, fmt.Errorf("rowset: %s: %w", r.keys.name, err)
+	blocks := newBlockReader()
+	defer blocks.free()
+	if row, count, _, err = k.lookup(key, 0, blocks); err != nil {
+		return 0, 0, fmt.Errorf("rowset: %s: %w", k.name, err)
 	}
 	return row, count, nil
 }
 
 // LookupAll appends a Hit for each of the keys, which must ascend, that has rows here and that skip does not leave
-// out. hashes are those of AppendHashes. It touches memory only; a key that is not here costs a few nanoseconds.
+// out. hashes are those of AppendHashes. It touches memory only, unless the RowSet is evicted; a key that is not here costs a few nanoseconds.
 func (r *RowSet) LookupAll(keys *batch.Keys, hashes []uint64, skip []bool, hits []Hit) ([]Hit, error) {
 	must(len(hashes) == keys.Len() && len(skip) == keys.Len(), "rowset: %d hashes and %d marks of %d keys", len(hashes), len(skip), keys.Len())
-	return r.keys.lookupAll(keys, hashes, skip, hits)
+	return r.keys.Load().lookupAll(keys, hashes, skip, hits)
 }
 
 // Scan begins a scan; the caller closes it.
@@ -128,7 +140,12 @@ func (r *RowSet) Scan(o ScanOptions) (*Scan, error) {
 		case least > o.At:
 			s.todo = nil
 		case greatest > o.At:
-			s.births = func(first int, selection []uint64) { r.keys.births.until(o.At, first, selection) }
+			births, err := r.keys.Load().allBirths()
+			if err != nil {
+				s.Close()
+				return nil, err
+			}
+			s.births = func(first int, selection []uint64) { births.until(o.At, first, selection) }
 		}
 	}
 	return s, nil

@@ -25,7 +25,7 @@ func Verify(fsys vfs.FS, base string) error {
 		return fmt.Errorf("rowset: %s: %w", r.parquet.name, err)
 	}
 	if err := r.verifyKeys(); err != nil {
-		return fmt.Errorf("rowset: %s: %w", r.keys.name, err)
+		return fmt.Errorf("rowset: %s: %w", r.keys.Load().name, err)
 	}
 	return nil
 }
@@ -185,9 +185,15 @@ func (r *RowSet) verifyKeys() error {
 		return keys.At(at - 1), nil
 	}
 	var last []byte
-	for i := range r.keys.count {
-		b := r.keys.block(i)
-		err := b.each(func(_ int, key []byte) error {
+	k := r.keys.Load()
+	blocks := newBlockReader()
+	defer blocks.free()
+	for i := range k.count {
+		b, err := blocks.at(k, i)
+		if err != nil {
+			return err
+		}
+		err = b.each(func(_ int, key []byte) error {
 			want, err := next()
 			if err != nil {
 				return fmt.Errorf("row %d: %w", row, err)
@@ -195,7 +201,7 @@ func (r *RowSet) verifyKeys() error {
 			if c := bytes.Compare(last, key); !bytes.Equal(key, want) || row > 0 && (c > 0 || c == 0 && r.Birth(row-1) > r.Birth(row)) {
 				return corrupt("row %d: key %x, the Parquet file has %x, the row before %x", row, key, want, last)
 			}
-			if !r.keys.filter.Check(schema.HashBytes(key)) {
+			if !k.mayContain(schema.HashBytes(key)) {
 				return corrupt("row %d: the Bloom filter lacks key %x", row, key)
 			}
 			last = append(last[:0], key...)
@@ -214,11 +220,11 @@ func (r *RowSet) verifyKeys() error {
 
 // Dump prints what both files are made of.
 func (r *RowSet) Dump(w io.Writer) error {
-	k := r.keys
+	k := r.keys.Load()
 	least, greatest := r.Births()
 	ew := &errWriter{w: w}
 	ew.printf("rowset %s: %d rows, births %d to %d (%d distinct)\n", r.base, r.Rows(), least, greatest, len(k.births.table))
-	ew.printf("keys %s: %d bytes, %d blocks, %d bytes of filter, %d of keys, key %x to %x\n", k.name, k.size, k.count, len(k.filter.Bytes()), len(k.blocks), k.lo, k.hi)
+	ew.printf("keys %s: %d bytes, %d blocks, %d bytes of filter, %d of keys, key %x to %x\n", k.name, k.size, k.count, k.sections[sectionBloom].size, k.sections[sectionBlocks].size, k.lo, k.hi)
 	if ew.err != nil {
 		return ew.err
 	}
