@@ -20,7 +20,8 @@ import (
 //     the same the order differs from group to group, so that leaders are spread.
 //   - Once for each group and process: a replica that failed here and is started again leaves the first place to others, for it may fail again.
 //   - raft's timer goes on beside it. Where nobody wins in this way, all is as if nobody had asked.
-//   - Who has just told another that it would vote for it does not ask for itself (promise). Timers are over while the other still writes
+//   - Who has just told another that it would vote for it does not ask for itself (promise). Questions may cross on their way, and each would wait
+//     for the others then: who is asking promises nothing to those who come after it in the order. Timers are over while the other still writes
 //     what an election takes, and where disks are slow everybody stood, had its own vote, and waited for many slow writes until the next election.
 
 const (
@@ -30,13 +31,15 @@ const (
 
 // first is the goroutine of a group that has just started. It returns when there is a leader; stop waits for it.
 func (g *Group) first() {
-	r, pause, place := g.running(), g.log.o.Timings.Heartbeat/firstPause, g.firstPlace()
+	r, pause, place := g.running(), g.log.o.Timings.Heartbeat/firstPause, g.firstPlace(g.log.o.Node)
 	if g.again || place < 0 {
 		return
 	}
 	if place > 0 && !g.pause(time.Duration(place)*g.log.orphanPatience()) { // a timer of nothing crashes Go's race detector in a bubble
 		return
 	}
+	g.asking.Store(true)
+	defer g.asking.Store(false)
 	last := g.lastEntry()
 	for range firstRounds {
 		if leader, _ := r.LeaderWithID(); leader != "" {
@@ -57,8 +60,8 @@ func (g *Group) first() {
 	}
 }
 
-// firstPlace is this node's place among the voters that ask; -1: it is no voter.
-func (g *Group) firstPlace() int {
+// firstPlace is a node's place among the voters that ask; -1: it is no voter.
+func (g *Group) firstPlace(node string) int {
 	var voters []string
 	for _, m := range g.Members() {
 		if m.Voter {
@@ -66,7 +69,7 @@ func (g *Group) firstPlace() int {
 		}
 	}
 	slices.Sort(voters)
-	at := slices.Index(voters, g.log.o.Node)
+	at := slices.Index(voters, node)
 	if at < 0 {
 		return -1
 	}
@@ -146,6 +149,9 @@ func (t *transport) promise(q, answer any) {
 	asked, ok := q.(*raft.RequestPreVoteRequest)
 	a, granted := answer.(*raft.RequestPreVoteResponse)
 	if !ok || !granted || !a.Granted {
+		return
+	}
+	if asker, _ := splitServerID(raft.ServerID(asked.RPCHeader.ID)); t.group.asking.Load() && t.group.firstPlace(asker) > t.group.firstPlace(t.log.o.Node) {
 		return
 	}
 	if p := t.promised.Load(); p == nil || p.term < asked.Term {

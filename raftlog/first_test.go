@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"nyala/store/vfs"
 )
 
@@ -124,6 +126,33 @@ func TestFirstElectionsSlowDisks(t *testing.T) {
 			w.finish()
 		})
 	}
+}
+
+// TestCrossedQuestions: of two that ask each other at the same time the second one promises, and the first one does not. Each would wait for the other else.
+func TestCrossedQuestions(t *testing.T) {
+	sim(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.boot("n1", "n2", "n3")
+		w.writes(1)
+		for _, n := range w.nodes {
+			for _, other := range w.nodes {
+				g := n.group()
+				term := g.running().CurrentTerm() + 10 + uint64(g.firstPlace(other.name))
+				ask := func(asking bool) bool {
+					g.asking.Store(asking)
+					defer g.asking.Store(false)
+					g.tr.promised.Store(nil)
+					g.tr.promise(&raft.RequestPreVoteRequest{RPCHeader: header(other.member(true).id()), Term: term}, &raft.RequestPreVoteResponse{Granted: true})
+					return g.tr.keeps(term)
+				}
+				if n != other && (!ask(false) || ask(true) != (g.firstPlace(other.name) < g.firstPlace(n.name))) {
+					t.Errorf("%s, place %d, asked by %s, place %d: promises %v, asking itself %v", n.name, g.firstPlace(n.name), other.name, g.firstPlace(other.name), ask(false), ask(true))
+				}
+				g.tr.promised.Store(nil)
+			}
+		}
+		w.finish()
+	})
 }
 
 // TestFirstElectionAlone: one node starts again while the others go on. It asks, and is refused: the leader stays, in its term.

@@ -116,6 +116,7 @@ type Group struct {
 	stopping  chan struct{}
 	stopped   chan struct{}
 	wg        sync.WaitGroup
+	asking    atomic.Bool           // whether it would be voted for, after a start
 	cut       atomic.Bool           // the housekeeper is to cut the log
 	gave      atomic.Pointer[gift]  // the last leadership that was given away
 	offered   atomic.Pointer[gift]  // the last attempt to give the leadership away
