@@ -23,6 +23,7 @@ var crossings = map[string]func(s *simulation, point string, survive float64){
 	"raftlog.bootstrap-term":     (*simulation).crossAtFirstStart,
 	"ingest.gap-sending":         (*simulation).crossWithGaps,
 	"ingest.gap-written":         (*simulation).crossWithGaps,
+	"wal.segment-removing":       (*simulation).crossWhenShorter,
 	"ingest.revoking":            (*simulation).crossAtStop,
 	"ingest.drained":             (*simulation).crossAtStop,
 	"store.garbage-found":        (*simulation).crossWithGarbage,
@@ -215,6 +216,20 @@ func (s *simulation) readSome() bool {
 		}
 	}
 	return false
+}
+
+// crossWhenShorter lets the log be long, and then short for so long that its files are too many.
+func (s *simulation) crossWhenShorter(point string, survive float64) {
+	s.begin()
+	for range 10 {
+		s.produceSome()
+	}
+	t := s.arm(point, "", 0, survive)
+	for range 3 {
+		s.pause(11 * time.Minute)
+		s.put(s.producer(), topicsOf(s.streams)[0], 1, true)
+	}
+	s.crossOn(t)
 }
 
 // crossAtStop drains a node whose power is cut in the middle of it.

@@ -98,7 +98,11 @@ func (r *RowSet) Births() (least, greatest int64) {
 }
 
 // Birth is the birth of a row of a RowSet that was never evicted.
-func (r *RowSet) Birth(row int) int64 { return r.keys.Load().births.at(row) }
+func (r *RowSet) Birth(row int) int64 {
+	k := r.keys.Load()
+	must(k.blocks != nil, "rowset: %s: births are evicted", k.name)
+	return k.births.at(row)
+}
 
 // MemoryBytes is about what an open RowSet holds.
 func (r *RowSet) MemoryBytes() int64 {
