@@ -151,7 +151,9 @@ func TestEvictedKeysDamaged(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // keys are evicted
 		hurt := g.tablets[1]
+		hurt.mu.RLock()
 		mem, d := g.managers[1].options.FS, hurt.mu.disks[0]
+		hurt.mu.RUnlock()
 		name := path.Join(hurt.dir, keysName(d.id))
 		good, err := vfs.ReadFile(mem, name)
 		if err != nil {
