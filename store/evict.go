@@ -38,7 +38,9 @@ func (m *Manager) evict() {
 			if d.askedThen = asked; d.heat < coldHeat {
 				d.heat = 0
 			}
-			all = append(all, openRowSet{t, d})
+			if keys, filter := d.Evicted(); !keys || !filter && d.heat == 0 { // it has something to give up
+				all = append(all, openRowSet{t, d})
+			}
 		}
 	}
 	excess := m.excess()
@@ -70,7 +72,9 @@ func (t *Tablet) evict(d *diskRowSet, filter bool) (freed int64) {
 		t.mu.Lock()
 		t.mu.resident -= freed
 		t.mu.Unlock()
-		d.unfiltered = d.asked.Load()
+		if filter {
+			d.unfiltered = d.asked.Load()
+		}
 	}
 	t.unlockTurn()
 	t.manager.budget.add(usage{resident: -freed})
