@@ -26,7 +26,7 @@ type evidence struct {
 	deletes bool // it may have deletions
 	lost    bool // Kafka has deleted some of its records that may be in the table
 	holes   bool // Kafka has deleted some of them anywhere: its topic is compacted
-	unknown bool // nothing is known of its records: its topic is gone, or it is no topic
+	unknown bool // nothing is known of its records: no connector that writes the table has it
 }
 
 // judge says what a key comes to: its records, sorted by source and offset, and its rows. culprit is the position of the record
@@ -155,11 +155,11 @@ func (j *judgement) mayBe(row uint64) bool {
 }
 
 // lostExplains tells whether records that nobody can read any more may be why a row is there, or not there. Lost records of a
-// source come before those that can be read.
+// source come before those that can be read, but for those of a compacted topic. Only a deletion explains that no row is there.
 func (j *judgement) lostExplains(there bool) bool {
 	for i, e := range j.sources {
 		switch {
-		case e.unknown, e.holes:
+		case e.unknown, e.holes && (there || e.deletes):
 			return true
 		case !e.lost:
 		case e.inserts && there && (!j.upserted || j.deletes):

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -10,8 +11,8 @@ import (
 
 // history is the records of one key by source, and what is known of the sources.
 type history struct {
-	records [][]digest // by source, in the order of offsets; those of a lost prefix are not given to judge
-	lost    []int      // by source: so many records of the beginning cannot be read any more
+	records [][]digest // by source, in the order of offsets; those that are gone are not given to judge
+	gone    [][]bool   // by source and record: those that cannot be read any more, of the beginning or of anywhere
 	sources []evidence
 }
 
@@ -23,10 +24,17 @@ func drawHistory(t *rapid.T) history {
 		e.upserts = !e.inserts || rapid.IntRange(0, 3).Draw(t, "upserts") == 0
 		e.deletes = e.upserts && rapid.Bool().Draw(t, "deletes")
 		n := rapid.IntRange(0, 3).Draw(t, "records")
-		lost := rapid.IntRange(0, n).Draw(t, "lost") * rapid.IntRange(0, 1).Draw(t, "loses")
+		lost, holes := 0, false
+		switch rapid.IntRange(0, 3).Draw(t, "loses") {
+		case 0:
+			lost = rapid.IntRange(0, n).Draw(t, "lost")
+		case 1:
+			holes = true
+		}
 		settled := rapid.IntRange(lost, n).Draw(t, "settled")
 		e.lost = lost > 0
 		var list []digest
+		var gone []bool
 		for i := range n {
 			row++
 			d := digest{row: row, offset: int64(i), source: uint32(s), open: i >= settled}
@@ -37,8 +45,11 @@ func drawHistory(t *rapid.T) history {
 				d.op = batch.Delete
 			}
 			list = append(list, d)
+			hole := holes && i < settled && rapid.Bool().Draw(t, "hole")
+			gone = append(gone, i < lost || hole)
+			e.holes = e.holes || hole
 		}
-		h.records, h.lost, h.sources = append(h.records, list), append(h.lost, lost), append(h.sources, e)
+		h.records, h.gone, h.sources = append(h.records, list), append(h.gone, gone), append(h.sources, e)
 	}
 	return h
 }
@@ -87,7 +98,11 @@ func (h history) outcomes() map[uint64]bool {
 func (h history) readable() []digest {
 	var out []digest
 	for s, list := range h.records {
-		out = append(out, list[h.lost[s]:]...)
+		for i, d := range list {
+			if !h.gone[s][i] {
+				out = append(out, d)
+			}
+		}
 	}
 	return out
 }
@@ -109,7 +124,7 @@ func (h history) judgeAll(t *rapid.T, records []digest) {
 	last, loses := uint64(0), false
 	for s, list := range h.records {
 		last += uint64(len(list))
-		loses = loses || h.lost[s] > 0
+		loses = loses || slices.Contains(h.gone[s], true)
 	}
 	for row := range last + 2 {
 		var rows []digest
@@ -122,6 +137,8 @@ func (h history) judgeAll(t *rapid.T, records []digest) {
 			t.Fatalf("%+v: row %d is possible, got verdict %d", h, row, v)
 		case row == last+1 && v == fine:
 			t.Fatalf("%+v: a row of nobody is fine", h)
+		case row == 0 && v == unchecked && !h.deleting():
+			t.Fatalf("%+v: nothing deletes, and that there is no row is not checkable", h)
 		case !possible[row] && v == fine && !loses && h.strict():
 			t.Fatalf("%+v: row %d is impossible, and fine", h, row)
 		case (v == missing || v == differs || v == deleted) && (culprit < 0 || records[culprit].open):
@@ -141,6 +158,10 @@ func (h history) strict() bool {
 		}
 	}
 	return !inserts || !deletes
+}
+
+func (h history) deleting() bool {
+	return slices.ContainsFunc(h.sources, func(e evidence) bool { return e.deletes })
 }
 
 // mixed tells whether inserts and deletions meet: then nothing is folded.

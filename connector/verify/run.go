@@ -130,7 +130,7 @@ func Prepare(ctx context.Context, o Options) (*Run, error) {
 			*e = evidenceOf(r.readers[connector])
 			s.wanted.Next = s.NothingFrom
 		}
-		e.unknown = s.unknown != ""
+		e.unknown = r.readers[s.Connector] == nil && s.topic == ""
 		e.lost = s.gone > 0
 		inserts, deletes = inserts || e.inserts, deletes || e.deletes
 		if r.readers[s.Connector] != nil {
@@ -155,13 +155,13 @@ func (r *Run) open(ctx context.Context, c ingest.Options) error {
 		i := r.index[f.Source]
 		s := &r.sources[i]
 		s.topic, s.wanted, s.compact, s.unknown = f.Topic, f.Found, f.Compacted, ""
+		r.evidence[i] = e
 		if f.Topic == "" {
 			s.unknown = "kafka has no topic of this id any more"
 			s.gone = max(0, s.NothingFrom-s.Begun)
 			continue
 		}
 		s.gone = max(0, s.wanted.First-s.Begun)
-		r.evidence[i] = e
 	}
 	return nil
 }
