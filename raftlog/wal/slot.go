@@ -209,7 +209,8 @@ func (w *WAL) tidyOnce() (more bool, err error) {
 		s = w.mu.spares[spares-1]
 		w.mu.spares = w.mu.spares[:spares-1]
 	default:
-		create = spares < min(sparesAhead, w.opts.SpareSegments)
+		coming := len(w.writer.quarantine) // free in a moment, when the drain that is being written is synced
+		create = spares+coming < min(sparesAhead, w.opts.SpareSegments)
 	}
 	w.mu.Unlock()
 	switch {
