@@ -353,6 +353,7 @@ func TestDump(t *testing.T) {
 		synctest.Wait()
 		check(t, w.Group(1).Append(entries(1, 3, 4, 2, 20)))
 		check(t, w.Group(2).Set("vote", []byte("n1")))
+		synctest.Wait() // until the next file is ready
 		check(t, w.Group(2).Append(entries(2, 1, 1, 1, 5000)))
 		synctest.Wait()
 		check(t, w.Drop(2))
