@@ -134,13 +134,21 @@ func (s *brokerServer) bulk(each func(*broker.Event)) broker.ProducerOptions {
 // progressEvery is how often a request that takes long says how far it is, and how often what was read is given back.
 const progressEvery = 100 * time.Millisecond
 
-// preparedAhead is how many events at a rate are made and compressed before the first one is sent: some 400 MiB.
-const preparedAhead = 4_000_000
+// preparedBytes is what an event takes that is made and compressed, and preparedAhead how many are before the first one is sent: for them
+// is an eighth of the memory that this machine has to give, some 400 MiB where it does not tell.
+const preparedBytes = 110
+
+func preparedAhead() int64 {
+	if free := memoryAvailable(); free > 0 {
+		return max(free/8/preparedBytes, 1)
+	}
+	return 4_000_000
+}
 
 // send produces at a rate what was made before, so that a freshness is that of the nodes and not of the making of their load. Of more than
 // preparedAhead events the rest are made meanwhile.
 func (s *brokerServer) send(ctx context.Context, count, rate int64) (a answer, err error) {
-	p, err := broker.Prepare(s.to(broker.ProducerOptions{}), count, rate, preparedAhead)
+	p, err := broker.Prepare(s.to(broker.ProducerOptions{}), count, rate, preparedAhead())
 	if err != nil {
 		return a, err
 	}
