@@ -110,6 +110,47 @@ func TestSlowDisk(t *testing.T) {
 	})
 }
 
+// TestAllDisksStandStill has the disks of all nodes answer nothing for a while, as when they are one storage that has a hiccup: rows are
+// readable again soon after. Of the nodes those that led have more in their logs, and count as slow; the others could not win.
+func TestAllDisksStandStill(t *testing.T) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
+		for _, still := range []map[string]time.Duration{
+			{"n1": 2100 * time.Millisecond, "n2": 2100 * time.Millisecond, "n3": 2100 * time.Millisecond},
+			{"n1": 2500 * time.Millisecond, "n2": 2500 * time.Millisecond, "n3": 2500 * time.Millisecond},
+			{"n1": 1960 * time.Millisecond, "n2": 1100 * time.Millisecond, "n3": 1200 * time.Millisecond},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 3, 3, seed+1)
+				c.startAll()
+				c.produce(0, 500)
+				c.await("n1", 500)
+				c.awaitHealthy("n1")
+				time.Sleep(20 * time.Second)
+				for id, d := range still {
+					c.disks[id].hang = make(chan struct{})
+					c.disks[id].add(vfs.Rule{Op: vfs.OpSync, Hang: c.disks[id].hang})
+					time.AfterFunc(d, c.disks[id].heal)
+				}
+				for total := 520; total <= 1100; total += 20 {
+					begin := time.Now()
+					c.produce(total-20, total)
+					c.await("n1", total)
+					if took := time.Since(begin); took > 5*time.Second {
+						t.Errorf("seed %d, disks stood still for %v: rows are readable after %v, want less than 5s", seed+1, still, took)
+					}
+					time.Sleep(200 * time.Millisecond)
+				}
+				c.awaitHealthy("n1")
+				c.stopAll()
+			})
+		}
+	}
+}
+
 // TestAllDisksSlow: when all are slow nobody takes what another gives away, and when they are fast again all goes on.
 func TestAllDisksSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

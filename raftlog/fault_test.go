@@ -60,7 +60,7 @@ func TestFailedTrial(t *testing.T) {
 		w.writes(5)
 		f := w.follower(l)
 		f.faults.Add(vfs.Rule{Op: vfs.OpSync, Path: "data/wal/*", Err: errors.New("bad sector")})
-		f.group().stand(func() bool { return true })
+		f.group().stand(func() bool { return true }, false)
 		select {
 		case <-f.log.Done():
 		case <-time.After(time.Second):
@@ -343,7 +343,7 @@ func TestSlowDiskDeposed(t *testing.T) {
 		answer := make(chan error, 1)
 		w.wg.Go(func() { answer <- w.write(l, time.Minute) })
 		time.Sleep(10 * ms)
-		f.group().stand(func() bool { return true })
+		f.group().stand(func() bool { return true }, false)
 		if other := w.otherLeader(l); other != f || time.Since(begin) > 500*ms {
 			t.Fatalf("%s leads after %v, want %s at once", other.name, time.Since(begin), f.name)
 		}

@@ -52,7 +52,7 @@ func (g *Group) first() {
 		}
 		if leaderless() && g.wanted(&raft.RequestPreVoteRequest{Term: term + 1, LastLogIndex: last.index, LastLogTerm: last.term}) && leaderless() {
 			g.log.logger.Debug("no leader after the start, standing for election", "group", g.id, "term", term)
-			g.stand(leaderless)
+			g.stand(leaderless, false)
 		}
 		if !g.pause(pause) {
 			return

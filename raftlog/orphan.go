@@ -59,7 +59,7 @@ func (l *Log) orphaned(node string) {
 			}
 			if o.g.orphanOf(node) {
 				l.logger.Info("leader's process has ended, standing for election", "group", o.g.id, "leader", node)
-				o.g.stand(func() bool { return o.g.orphanOf(node) })
+				o.g.stand(func() bool { return o.g.orphanOf(node) }, false)
 			}
 		}
 	})
@@ -106,13 +106,14 @@ func (g *Group) placeAfter(node string) int {
 }
 
 // stand makes this replica a candidate, if its disk is quick and the reason still holds when it is its turn behind other requests: one of
-// these may be that of a candidate who wins.
-func (g *Group) stand(still func() bool) {
-	if g.log.Slow() {
+// these may be that of a candidate who wins. Where it must, because a candidate has less, its disk may have been slow of late, if only it
+// is quick now: when all disks stood still for two seconds, nobody else can win.
+func (g *Group) stand(still func() bool, must bool) {
+	if g.log.Slow() && !must {
 		return
 	}
 	from := hello{node: g.log.o.Node, incarnation: g.log.o.Incarnation}
-	g.tr.receive(&received{rpc: &raft.TimeoutNowRequest{}, from: from, reply: func([]byte) {}, still: still})
+	g.tr.receive(&received{rpc: &raft.TimeoutNowRequest{}, from: from, reply: func([]byte) {}, still: still, must: must})
 }
 
 // silent tells whether this replica stands for election, or follows a leader whose process has ended, or that it has not heard for most of
@@ -183,7 +184,7 @@ func (t *transport) overtake(q, answer any) {
 	more := last.term > asked.term || last.term == asked.term && last.index > asked.index
 	if ok && more && alone() {
 		t.log.logger.Info("candidate has less than this node, standing for election", "group", t.group.id, "last", last.index, "candidate_last", asked.index)
-		t.group.stand(alone)
+		t.group.stand(alone, true)
 	}
 }
 

@@ -160,7 +160,7 @@ func TestCandidateNamesLeader(t *testing.T) {
 		w.net.Isolate(f.name)
 		w.writes(3) // which f does not get
 		r := f.group().running()
-		f.group().stand(func() bool { return true })
+		f.group().stand(func() bool { return true }, false)
 		if !w.until(5*time.Second, func() bool { return r.State() == raft.Candidate }) {
 			t.Fatal(w.describe())
 		}

@@ -17,6 +17,7 @@ type received struct {
 	body  [][]byte
 	reply func(meta []byte) // called once, does not block
 	still func() bool       // of a wish to stand for election: whether it holds when raft is about to get it; nil: it does
+	must  bool              // of a wish to stand for election: nobody else can win, so that the disk counts as it is now, not as it was of late
 }
 
 func (r *received) sender() raft.ServerID { return serverID(r.from.node, r.from.incarnation) }

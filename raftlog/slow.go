@@ -262,7 +262,7 @@ func (t *transport) accept(r *received) {
 	t.group.wg.Go(func() {
 		begin := time.Now()
 		err := t.log.wal.Group(ownerGroup).Set(ownerKey, []byte(t.log.self))
-		if err == nil && (t.log.Slow() || time.Since(begin) > t.log.o.Timings.Heartbeat) {
+		if err == nil && (t.log.Slow() && !r.must || time.Since(begin) > t.log.o.Timings.Heartbeat) {
 			err = errSlow
 		}
 		if err != nil {
