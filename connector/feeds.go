@@ -124,6 +124,9 @@ func (n *Node) feedOptions(c configs.Connector) (ingest.Options, error) {
 		Freshness:    n.metrics.observeFreshness(c.Name), Logger: n.log, Reached: reached[ingest.Point](n.options.reached),
 		ChunkRows: n.options.rows,
 	}
+	if n.options.rows > 0 {
+		o.BlockTablets = 1
+	}
 	if c.OnOffsetOutOfRange == configs.OutOfRangeSkip {
 		o.OutOfRange = ingest.OutOfRangeSkip
 	}

@@ -538,14 +538,14 @@ func TestSegments(t *testing.T) {
 func TestFar(t *testing.T) {
 	o := &owner{source: offsets.Source{Connector: "c"}, start: 5}
 	o.dead.Store(false)
-	pool := newChunkPool(eventTable(), 1<<20)
-	c := pool.get(4)
+	c := &chunk{decoded: newDecoded(eventTable(), 4), schema: eventTable()}
 	c.owner, c.span = o, offsets.Range{First: 5 + 1<<33, Next: 6 + 1<<33}
 	c.offsets = append(c.offsets, c.span.First)
 	for i, v := range []schema.Value{{Int: 1}, {Int: 2}, {Bytes: []byte("x")}, {}, {}} {
 		c.rows.Columns[i].AppendValue(v)
 	}
 	c.seal()
+	c.encodeKeys()
 	pieces := []piece{{chunk: c, rows: []uint32{0}, lane: &lane{owner: o, next: 5}}}
 	if far(pieces) == nil {
 		t.Fatal("not far")

@@ -176,6 +176,7 @@ func (c *chaos) evict() {
 func (c *chaos) start() {
 	c.nodes = append(c.nodes, c.connector(func(o *Options) {
 		o.ChunkRows = 1 + c.random.IntN(100)
+		o.BlockTablets = 1 + c.random.IntN(4)
 		o.PartitionBytes = 5000
 		o.DrainTimeout = time.Duration(1+c.random.IntN(3000)) * time.Millisecond
 	}))

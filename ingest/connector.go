@@ -20,7 +20,7 @@ type Connector struct {
 	mu struct {
 		sync.Mutex
 		session  *session
-		pool     *chunkPool
+		pool     *decodedPool
 		paused   bool
 		started  bool // partitions were assigned once
 		closed   bool
@@ -172,11 +172,11 @@ func (c *Connector) runSession() bool {
 }
 
 // chunks is the pool of chunks for the table's present schema; workers that still use another one keep it.
-func (c *Connector) chunks(s *schema.Schema) *chunkPool {
+func (c *Connector) chunks(s *schema.Schema) *decodedPool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.pool == nil || !sameSchema(c.mu.pool.schema, s) {
-		c.mu.pool = newChunkPool(s, c.options.SessionBytes/chunkPoolShare)
+		c.mu.pool = newDecodedPool(s, c.options.SessionBytes/chunkPoolShare)
 	}
 	return c.mu.pool
 }

@@ -89,7 +89,9 @@ func appendLetter(rows *batch.Builder, source offsets.Source, r *kgo.Record, why
 }
 
 func newSystemChunk(s *schema.Schema) *chunk {
-	return &chunk{pool: &chunkPool{}, schema: s, rows: batch.NewBuilder(s.Columns, 16), keys: batch.NewKeys(s), op: batch.Insert}
+	c := &chunk{decoded: newDecoded(s, 16), schema: s}
+	c.op = batch.Insert
+	return c
 }
 
 func appendOrNull(k *batch.ColumnBuilder, v []byte) {
@@ -154,6 +156,7 @@ func (o *owner) sendSystem(c *chunk, table string) {
 	if err == nil {
 		c.schema = l.Schema
 		c.seal()
+		c.encodeKeys()
 		_, err = c.route(o.ctx, router, table, l)
 	}
 	if err != nil {

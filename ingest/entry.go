@@ -10,13 +10,14 @@ import (
 
 // entryBuilder gathers pieces into entries and keeps its scratch memory.
 type entryBuilder struct {
-	keys   *batch.Keys
-	sorter batch.Sorter
-	order  []uint32
-	all    []rowOrigin // in order of arrival
-	owners []*owner    // per segment
-	write  batch.Write
-	broken mistake // only set by tests
+	keys    *batch.Keys
+	sorter  batch.Sorter
+	order   []uint32
+	all     []rowOrigin    // in order of arrival
+	owners  []*owner       // per segment
+	columns []batch.Column // of the pieces
+	write   batch.Write
+	broken  mistake // only set by tests
 }
 
 // rowOrigin is what an entry says of a row beside its values.
@@ -34,55 +35,66 @@ type rowOrigin struct {
 func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 	w := &b.write
 	schema := pieces[0].chunk.schema
-	*w = batch.Write{
-		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: schema.Version},
-		Noted:   pieces[0].chunk.noted,
-		Batches: w.Batches[:0], Refs: w.Refs[:0], Places: w.Places[:0], Segments: w.Segments[:0], Segment: w.Segment[:0], Delta: w.Delta[:0],
-	}
+	w.Reset(batch.Header{Kind: batch.KindWrite, SchemaVersion: schema.Version}, pieces[0].chunk.noted)
 	if b.keys == nil || b.keys.Width != schema.KeyWidth() {
 		b.keys = batch.NewKeys(schema)
 	}
 	b.keys.Reset()
 	b.all, b.owners = b.all[:0], b.owners[:0]
+	b.columns = slices.Grow(b.columns[:0], len(pieces)*len(schema.Columns))
 	mixed := false
-	op := pieces[0].chunk.opOf(first(pieces[0].rows))
 	for i := range pieces {
-		p := &pieces[i]
-		c := p.chunk
-		segment := b.segment(p)
-		at := uint32(len(w.Batches))
-		w.Batches = append(w.Batches, c.view)
-		for _, r := range p.rows {
-			o := rowOrigin{op: c.opOf(r)}
-			if p.lane != nil {
-				o.segment = uint16(segment)
-				o.delta = uint32(c.offsets[r] - w.Segments[segment].First)
-			}
-			mixed = mixed || o.op != op
-			w.Refs = append(w.Refs, batch.Ref{Batch: at, Row: r})
-			b.all = append(b.all, o)
-			b.keys.Data = append(b.keys.Data, c.keys.At(int(r))...)
-			if b.keys.Width == 0 {
-				b.keys.Offsets = append(b.keys.Offsets, uint32(len(b.keys.Data)))
-			}
-		}
+		at := i * len(schema.Columns)
+		o := pieces[i].origin(b.columns[at : at : at+len(schema.Columns)])
+		mixed = b.add(&pieces[i], &o) || mixed
+	}
+	op := batch.Op(0)
+	if len(b.all) > 0 {
+		op = b.all[0].op
 	}
 	b.sort(op, mixed)
-	return batch.AppendWrite(make([]byte, 0, w.Size()), w), w.Segments
+	return batch.AppendWrite(nil, w), w.Segments
+}
+
+// add takes up the rows of a piece, which are in o, and tells whether their operations are not all the same as those before.
+func (b *entryBuilder) add(p *piece, o *origin) (mixed bool) {
+	w, segment := &b.write, b.segment(p)
+	row, first := rowOrigin{op: o.op}, int64(0)
+	if p.lane != nil {
+		row.segment, first = uint16(segment), w.Segments[segment].First
+	}
+	at := uint32(len(w.Batches))
+	w.Batches = append(w.Batches, o.view)
+	for _, r := range p.rows {
+		if o.ops != nil {
+			row.op = o.ops[r]
+		}
+		if p.lane != nil {
+			row.delta = uint32(o.offsets[r] - first)
+		}
+		w.Refs = append(w.Refs, batch.Ref{Batch: at, Row: r})
+		b.all = append(b.all, row)
+		mixed = mixed || row.op != b.all[0].op
+	}
+	if o.keys == nil {
+		b.keys.Append(&o.view, 0, len(p.rows))
+		return mixed
+	}
+	for _, r := range p.rows {
+		b.keys.Data = append(b.keys.Data, o.keys.At(int(r))...)
+		if b.keys.Width == 0 {
+			b.keys.Offsets = append(b.keys.Offsets, uint32(len(b.keys.Data)))
+		}
+	}
+	return mixed
 }
 
 // forget lets go of the chunks and owners of the last entry.
 func (b *entryBuilder) forget() {
 	clear(b.write.Batches)
+	clear(b.columns[:cap(b.columns)])
 	clear(b.owners)
 	clear(b.write.Segments)
-}
-
-func first(rows []uint32) uint32 {
-	if len(rows) == 0 {
-		return 0
-	}
-	return rows[0]
 }
 
 // segment is the position of the piece's segment, which it makes or extends.
@@ -146,7 +158,7 @@ func (b *entryBuilder) buildAdvance(p *piece) ([]byte, []offsets.Segment) {
 	b.owners = append(b.owners[:0], p.lane.owner)
 	b.write = batch.Write{
 		Header:  batch.Header{Kind: batch.KindWrite, SchemaVersion: p.chunk.schema.Version},
-		Batches: []batch.Batch{p.chunk.view},
+		Batches: []batch.Batch{p.origin(nil).view},
 		Segments: []offsets.Segment{{
 			Source: p.lane.owner.source, Start: p.lane.owner.start, Decision: p.chunk.decision,
 			Range: offsets.Range{First: p.lane.next, Next: p.chunk.span.First},

@@ -19,13 +19,13 @@ func benchChunks(b *testing.B, chunks, rows int) []*chunk {
 	if err != nil {
 		b.Fatal(err)
 	}
-	pool := newChunkPool(s, 1<<30)
+	pool := newDecodedPool(s, 1<<30)
 	g := broker.NewGenerator(1, 1_795_000_000_000_000, 20, 0)
 	out := make([]*chunk, chunks)
 	var e broker.Event
 	offset := int64(0)
 	for i := range out {
-		c := pool.get(rows)
+		c := &chunk{decoded: pool.get(rows), schema: s}
 		for range rows {
 			g.Next(&e)
 			if _, refusal := d.decide(&kgo.Record{Value: e.AppendJSON(nil), Offset: offset}, c.rows); refusal != nil {
@@ -37,6 +37,7 @@ func benchChunks(b *testing.B, chunks, rows int) []*chunk {
 		c.owner = &owner{source: offsets.Source{Connector: "bench", Partition: int32(i)}}
 		c.span = offsets.Range{First: offset - int64(rows), Next: offset}
 		c.seal()
+		c.encodeKeys()
 		out[i] = c
 	}
 	return out
@@ -82,54 +83,62 @@ func BenchmarkEntry(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(built), "ns/row")
 }
 
-// BenchmarkEntryOfMany builds the entries of 256 tablets, with chunks as they come and arranged.
+// BenchmarkEntryOfMany builds the entries of 256 tablets, with chunks as they come and cut into blocks.
 func BenchmarkEntryOfMany(b *testing.B) {
-	const rows, tablets = 2048, 256
-	for _, arranged := range []bool{false, true} {
-		b.Run(fmt.Sprintf("arranged=%t", arranged), func(b *testing.B) {
-			chunks, l := benchChunks(b, 128, rows), benchLayout()
-			l.Ranges[0].Tablets = nil
-			for i := range tablets {
-				l.Ranges[0].Tablets = append(l.Ranges[0].Tablets, uint64(i))
-			}
-			for _, c := range chunks {
-				if _, err := c.route(context.Background(), nil, "events", l); err != nil {
-					b.Fatal(err)
+	const rows, tablets, together = 4096, 256, 16
+	for _, cut := range []bool{false, true} {
+		b.Run(fmt.Sprintf("cut=%t", cut), func(b *testing.B) {
+			chunks := manyTablets(b, 64, rows, tablets)
+			pieces := make([][]piece, tablets*len(chunks)/together)
+			for at, c := range chunks {
+				if cut {
+					c.putInBlocks()
 				}
-				if arranged {
-					c.arrange()
+				for i := range c.slots {
+					k := at/together*tablets + int(c.slots[i].tablet)
+					p := piece{chunk: c, block: i, rows: c.slots[i].rows, lane: &lane{owner: c.owner, next: c.span.First}}
+					if cut {
+						p.rows = everyRow[:len(p.rows)]
+					}
+					pieces[k] = append(pieces[k], p)
 				}
 			}
 			var builder entryBuilder
-			built, pieces := 0, make([]piece, 0, len(chunks))
+			built := 0
 			for i := 0; b.Loop(); i++ {
-				pieces = pieces[:0]
-				for _, c := range chunks {
-					p := piece{chunk: c, rows: c.slots[i%len(c.slots)].rows, lane: &lane{owner: c.owner, next: c.span.First}}
-					pieces, built = append(pieces, p), built+len(p.rows)
+				for _, p := range pieces[i%len(pieces)] {
+					built += len(p.rows)
 				}
-				builder.build(pieces)
+				builder.build(pieces[i%len(pieces)])
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(built), "ns/row")
 		})
 	}
 }
 
-// BenchmarkArrange puts the rows of 256 tablets side by side.
-func BenchmarkArrange(b *testing.B) {
-	const rows, tablets = 2048, 256
+// manyTablets are chunks that are routed to so many tablets.
+func manyTablets(b *testing.B, chunks, rows, tablets int) []*chunk {
 	l := benchLayout()
 	l.Ranges[0].Tablets = nil
 	for i := range tablets {
 		l.Ranges[0].Tablets = append(l.Ranges[0].Tablets, uint64(i))
 	}
-	c := benchChunks(b, 1, rows)[0]
-	for b.Loop() {
-		c.view = c.rows.View()
+	all := benchChunks(b, chunks, rows)
+	for _, c := range all {
 		if _, err := c.route(context.Background(), nil, "events", l); err != nil {
 			b.Fatal(err)
 		}
-		c.arrange()
+	}
+	return all
+}
+
+// BenchmarkCut cuts chunks of rows of 256 tablets into blocks.
+func BenchmarkCut(b *testing.B) {
+	const rows = 4096
+	c := manyTablets(b, 1, rows, 256)[0]
+	for b.Loop() {
+		c.putInBlocks()
+		c.pool.putBlocked(c.blocked)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/row")
 }

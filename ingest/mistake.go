@@ -36,7 +36,7 @@ func (m mistake) goOn(pieces []piece) {
 // first is where the segment of a piece begins.
 func (m mistake) first(p *piece) int64 {
 	if m == segmentOwn && len(p.rows) > 0 {
-		return p.chunk.offsets[p.rows[0]]
+		return p.origin(nil).offsets[p.rows[0]]
 	}
 	return p.lane.next
 }

@@ -93,6 +93,7 @@ type Options struct {
 	PartitionBytes  int64         // of one, at which it is paused; 0 means half of SessionBytes
 	ChunkBytes      int64         // decoded at a time; 0 means 2 MiB, at most a sixteenth of SessionBytes
 	ChunkRows       int           // rows decoded at a time; 0 means 4096
+	BlockTablets    int           // rows that go to so many tablets at a time are put together for each; 0 means 16
 	CheckpointEvery time.Duration // 0 means 1 s
 	DrainTimeout    time.Duration // how long a revoked partition may finish what it has sent; 0 means 5 s
 	SessionTimeout  time.Duration // the group gives a silent member's partitions away after this; 0 means 10 s
@@ -137,6 +138,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.SessionBytes, 64<<20)
 	setDefault(&o.PartitionBytes, o.SessionBytes/2)
 	setDefault(&o.ChunkRows, 4096)
+	setDefault(&o.BlockTablets, 16)
 	setDefault(&o.ChunkBytes, min(2<<20, o.SessionBytes/16))
 	setDefault(&o.CheckpointEvery, time.Second)
 	setDefault(&o.DrainTimeout, 5*time.Second)

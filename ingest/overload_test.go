@@ -31,7 +31,7 @@ func idsOf(t *testing.T, n int, hot bool) []int {
 				}
 			}
 		}
-		c := &chunk{view: b.View()}
+		c := &chunk{decoded: &decoded{view: b.View()}}
 		l := &Layout{Schema: s, Ranges: []RangeTablets{{Low: -everything, High: everything, Tablets: []uint64{0, 1, 2, 3}}}}
 		if _, err := c.route(t.Context(), nil, "events", l); err != nil {
 			t.Fatal(err)

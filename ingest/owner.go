@@ -196,7 +196,7 @@ func (o *owner) finish(c *chunk, decided bool) {
 	if resume {
 		o.session.resume(o)
 	}
-	if rows := len(c.offsets); decided && rows > 0 {
+	if rows := c.count; decided && rows > 0 {
 		age := time.Since(time.UnixMilli(c.oldest)).Seconds()
 		o.session.options.Freshness(max(age, 0), rows)
 	}

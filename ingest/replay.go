@@ -140,7 +140,7 @@ var ErrClaim = errors.New("claim does not fit")
 
 // claimed collects the rows of claims as a chunk of a table.
 func claimed(l *Layout, claims []Claim) (*chunk, error) {
-	c := &chunk{pool: &chunkPool{}, schema: l.Schema, rows: batch.NewBuilder(l.Schema.Columns, len(claims)), keys: batch.NewKeys(l.Schema)}
+	c := &chunk{decoded: newDecoded(l.Schema, len(claims)), schema: l.Schema}
 	for i := range claims {
 		p, err := batch.ParseWrite(alignedCopy(claims[i].Row))
 		if err == nil && p.Header.SchemaVersion > l.Schema.Version {
@@ -159,6 +159,7 @@ func claimed(l *Layout, claims []Claim) (*chunk, error) {
 		c.addOp(claims[i].Op)
 	}
 	c.seal()
+	c.encodeKeys()
 	return c, nil
 }
 

@@ -53,6 +53,7 @@ func (w *TableWriter) WriteRows(ctx context.Context, table string, rows *batch.B
 		c := newSystemChunk(l.Schema)
 		c.rows, c.op = rows, op
 		c.seal()
+		c.encodeKeys()
 		if _, err := c.route(ctx, w.Router, table, l); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"nyala/offsets"
-	"nyala/store/batch"
 	"nyala/store/schema"
 )
 
@@ -21,7 +20,7 @@ type worker struct {
 	until     int64      // where the next one begins
 	decider   *decider
 	schema    *schema.Schema // that it decodes under
-	pool      *chunkPool
+	pool      *decodedPool
 	letters   *letterWriter
 	epoch     int32 // one more than the leader epoch of the record before; 0: it had none
 }
@@ -148,8 +147,7 @@ func (w *worker) prepare(offset int64) error {
 // chunk decodes and sends one run of records. They are recycled at its end, because a row that has no place
 // becomes a dead letter of its record's own bytes.
 func (w *worker) chunk(records []*kgo.Record, bytes int64) {
-	c := w.pool.get(len(records))
-	c.owner, c.decision, c.bytes = w.owner, w.decisions.Version, bytes
+	c := &chunk{decoded: w.pool.get(len(records)), owner: w.owner, schema: w.schema, decision: w.decisions.Version, bytes: bytes}
 	c.span = offsets.Range{First: w.position, Next: records[len(records)-1].Offset + 1}
 	c.pending.Store(1)
 	var failure string
@@ -171,7 +169,6 @@ func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 	} else if failure = w.refuse(c, records, refused, failure); !c.abandoned.Load() {
 		w.session.options.reached(Routed)
 		w.letters.send(c)
-		c.arrange()
 		w.send(c)
 	}
 	w.letters.reset()
@@ -257,7 +254,10 @@ func (w *worker) refuse(c *chunk, records []*kgo.Record, refused []uint32, failu
 // send gives the rows of c to their tablets.
 func (w *worker) send(c *chunk) {
 	c.pending.Add(int32(len(c.slots)))
-	size := c.rows.Bytes()
+	size, cut := c.rows.Bytes(), c.cut(w.session.options)
+	if !cut {
+		c.encodeKeys()
+	}
 	for i := range c.slots {
 		s := &c.slots[i]
 		l := w.lanes[s.tablet]
@@ -265,7 +265,14 @@ func (w *worker) send(c *chunk) {
 			l = &lane{owner: w.owner, next: w.start}
 			w.lanes[s.tablet] = l
 		}
-		w.session.options.Sender.send(s.tablet, piece{chunk: c, rows: s.rows, lane: l, bytes: size * len(s.rows) / max(c.view.Rows, 1)})
+		p := piece{chunk: c, block: i, rows: s.rows, lane: l, bytes: size * len(s.rows) / max(c.count, 1)}
+		if cut {
+			p.rows = everyRow[:len(s.rows):len(s.rows)]
+		}
+		w.session.options.Sender.send(s.tablet, p)
+	}
+	if cut {
+		c.free()
 	}
 }
 
@@ -285,7 +292,7 @@ func (w *worker) lose(it item) {
 	if lost.Empty() || !w.begin() {
 		return
 	}
-	c := &chunk{owner: w.owner, span: lost, pool: &chunkPool{}, rows: &batch.Builder{}, keys: &batch.Keys{Width: 1}}
+	c := &chunk{owner: w.owner, span: lost}
 	c.pending.Store(1)
 	w.letters.gap(c, lost, it.why)
 	w.counters.gaps.Add(lost.Next - lost.First)

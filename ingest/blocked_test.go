@@ -14,9 +14,9 @@ import (
 	"nyala/store/batch"
 )
 
-// TestArrange builds the entries of many tablets from a chunk as it comes and from the same chunk arranged: they are equal byte for
+// TestBlocks builds the entries of many tablets from chunks as they come and from the same chunks cut into blocks: they are equal byte for
 // byte. Some rows have nulls, some are deletes, some are refused.
-func TestArrange(t *testing.T) {
+func TestBlocks(t *testing.T) {
 	s := benchSchema()
 	for _, c := range []int{7, 10} {
 		s.Columns[c].Nullable = true
@@ -30,13 +30,13 @@ func TestArrange(t *testing.T) {
 	for i := range 40 {
 		l.Ranges[0].Tablets = append(l.Ranges[0].Tablets, uint64(i))
 	}
+	pool := newDecodedPool(s, 1<<30)
 	for seed := range uint64(8) {
-		rng := rand.New(rand.NewPCG(seed, 1))
+		rng, offset := rand.New(rand.NewPCG(seed, 1)), int64(0)
+		o := &owner{source: offsets.Source{Connector: "a"}}
 		make := func() *chunk {
-			rng := rand.New(rand.NewPCG(seed, 2))
-			c := newChunkPool(s, 1<<30).get(3000)
-			c.owner = &owner{source: offsets.Source{Connector: "a"}}
-			offset := int64(0)
+			c := &chunk{decoded: pool.get(3000), schema: s, owner: o}
+			c.span.First = offset
 			for range 600 + rng.IntN(2000) {
 				event := fmt.Sprintf(`{"tenant":%d,"event_time":%d,"event_id":%d,"user_id":"u%d","session":"%08x-0000-4000-8000-%012x","event_name":"%s","url":"%s","country":%s,"duration_ms":%d,"value":%g,"ok":%t}`,
 					rng.IntN(3), 1_795_000_000_000_000+rng.Int64N(9), rng.IntN(200), rng.IntN(1000), rng.Uint32(), rng.Int64N(1<<48), []string{"a", "bb", ""}[rng.IntN(3)],
@@ -48,30 +48,44 @@ func TestArrange(t *testing.T) {
 				c.addOp([]batch.Op{batch.Upsert, batch.Upsert, batch.Delete}[rng.IntN(1+2*int(seed%2))])
 				offset += 1 + rng.Int64N(3)
 			}
-			c.span = offsets.Range{Next: offset}
+			c.span.Next = offset
 			c.seal()
+			c.encodeKeys()
 			if _, err := c.route(context.Background(), nil, "events", l); err != nil {
 				t.Fatal(err)
 			}
+			if drop := rng.IntN(len(c.slots)); seed > 3 { // as if their range were refused
+				c.slots[drop].rows = c.slots[drop].rows[:1]
+			}
 			return c
 		}
-		plain, arranged := make(), make()
-		if seed > 3 { // as if their range were refused
-			drop := rng.IntN(len(plain.slots))
-			plain.slots[drop].rows, arranged.slots[drop].rows = plain.slots[drop].rows[:1], arranged.slots[drop].rows[:1]
-		}
-		arranged.arrange()
-		if len(arranged.records) != 0 || &arranged.view.Columns[0].Values[0] == &plain.view.Columns[0].Values[0] || len(arranged.slots) < arrangeSlots {
-			t.Fatalf("%d slots: not arranged", len(arranged.slots))
-		}
-		for i := range plain.slots {
-			var entries [2][]byte
-			for k, c := range []*chunk{plain, arranged} {
-				var b entryBuilder
-				entries[k], _ = b.build([]piece{{chunk: c, rows: c.slots[i].rows, lane: &lane{owner: c.owner}}})
+		ln, entries := &lane{owner: o}, map[uint64][]byte{}
+		chunks, pieces := []*chunk{}, map[uint64][]piece{}
+		for range 1 + rng.IntN(12) {
+			c := make()
+			chunks = append(chunks, c)
+			for i := range c.slots {
+				tablet := c.slots[i].tablet
+				pieces[tablet] = append(pieces[tablet], piece{chunk: c, block: i, rows: c.slots[i].rows, lane: ln})
 			}
-			if !bytes.Equal(entries[0], entries[1]) {
-				t.Fatalf("seed %d: the entry of tablet %d is another", seed, plain.slots[i].tablet)
+		}
+		for tablet := range pieces {
+			var b entryBuilder
+			entries[tablet], _ = b.build(pieces[tablet])
+		}
+		clear(pieces)
+		for _, c := range chunks {
+			c.putInBlocks()
+			for i := range c.slots {
+				tablet := c.slots[i].tablet
+				pieces[tablet] = append(pieces[tablet], piece{chunk: c, block: i, rows: everyRow[:len(c.slots[i].rows)], lane: ln})
+			}
+			c.free()
+		}
+		for tablet, want := range entries {
+			var b entryBuilder
+			if got, _ := b.build(pieces[tablet]); !bytes.Equal(got, want) {
+				t.Fatalf("seed %d: the entry of tablet %d is another", seed, tablet)
 			}
 		}
 	}
