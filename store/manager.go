@@ -94,6 +94,9 @@ type Manager struct {
 // tick is how often tablets look at their age.
 const tick = time.Second
 
+// pressurePause is the least time between two looks at which MemRowSet is the largest.
+const pressurePause = 2 * time.Millisecond
+
 // historyMin is the shortest history there is: a read settles its time first and opens its scans then.
 const historyMin = time.Minute
 
@@ -208,6 +211,13 @@ func (m *Manager) Tablet(id ID) *Tablet {
 
 // Tablets lists the open tablets by id.
 func (m *Manager) Tablets() []*Tablet {
+	out := m.anyOrder()
+	slices.SortFunc(out, func(a, b *Tablet) int { return int(int64(a.spec.ID) - int64(b.spec.ID)) })
+	return out
+}
+
+// anyOrder is Tablets without their order.
+func (m *Manager) anyOrder() []*Tablet {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := make([]*Tablet, 0, len(m.mu.tablets))
@@ -216,7 +226,6 @@ func (m *Manager) Tablets() []*Tablet {
 			out = append(out, t)
 		}
 	}
-	slices.SortFunc(out, func(a, b *Tablet) int { return int(int64(a.spec.ID) - int64(b.spec.ID)) })
 	return out
 }
 
@@ -321,10 +330,11 @@ func (m *Manager) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-m.budget.pressure:
-			m.relieve(ctx)
+			m.relieve()
+			rest(ctx, pressurePause) // every entry that is applied brings a token, thousands a second
 		case <-timer.C:
 			if m.budget.pressed() {
-				m.relieve(ctx)
+				m.relieve()
 			}
 			for _, t := range m.Tablets() {
 				t.wake()
@@ -336,11 +346,11 @@ func (m *Manager) run(ctx context.Context) {
 
 // relieve freezes the largest MemRowSet, if no more flushes are under way than there are workers. Any replica may
 // ask for it: the memory is this node's, whoever leads.
-func (m *Manager) relieve(ctx context.Context) {
+func (m *Manager) relieve() {
 	var largest *Tablet
 	var most int64
 	busy := 0
-	for _, t := range m.Tablets() {
+	for _, t := range m.anyOrder() {
 		t.mu.RLock()
 		size, frozen, writes, fault := t.mu.mem.bytes.Load(), len(t.mu.frozen), t.mu.writes, t.mu.fault
 		t.mu.RUnlock()
@@ -348,7 +358,7 @@ func (m *Manager) relieve(ctx context.Context) {
 		case fault != nil: // it tries again by itself, and cannot help now
 		case frozen > 0:
 			busy++
-		case writes > 0 && size > most:
+		case writes > 0 && (size > most || size == most && size > 0 && t.spec.ID < largest.spec.ID):
 			largest, most = t, size
 		}
 	}
