@@ -19,7 +19,7 @@ type ingestion struct {
 }
 
 // ingestAll measures one after the other. If one fails, the result has those before.
-func ingestAll(ctx context.Context, all []options, p *progress) (result, error) {
+func ingestAll(ctx context.Context, all []options, p *progress) (_ result, err error) {
 	if len(all) == 1 {
 		r, err := ingest(ctx, all[0], p)
 		if err != nil {
@@ -27,8 +27,10 @@ func ingestAll(ctx context.Context, all []options, p *progress) (result, error) 
 		}
 		return r, nil
 	}
-	done := &seriesReport{}
+	done, left := &seriesReport{}, &leftovers{}
+	defer func() { err = errors.Join(err, left.removeAll()) }()
 	for i, o := range all {
+		o.left = left
 		p.name = fmt.Sprintf("%d of %d: %d tablets, %s rows before: ", i+1, len(all), o.tablets, perSecond(float64(o.stored)))
 		r, err := ingest(ctx, o, p)
 		if err != nil && len(done.Series) == 0 {

@@ -24,6 +24,7 @@ type options struct {
 	memory     string
 	dir        string
 	json       bool
+	left       *leftovers // of a series
 
 	// Of ingest.
 	sustain   time.Duration // so many events as take about so long, instead of events; 0: events

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"syscall"
+	"runtime/debug"
 	"time"
+
+	"nyala/connector"
 )
 
 // run is one measurement: a folder of its own, a broker and a cluster.
@@ -30,9 +31,13 @@ func measure(ctx context.Context, o options, p *progress, program string, phases
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
+	free, _ := freeOnDisk(m.dir)
+	defer func() { err = errors.Join(err, o.left.add(m.dir, free, remove)) }()
 	if err := m.roomOnDisk(); err != nil {
 		return err
+	}
+	if program == "" {
+		limitMemory(o)
 	}
 	p.begin("starting nodes", 0, "")
 	if m.broker, err = startBroker(o); err != nil {
@@ -65,61 +70,19 @@ func measure(ctx context.Context, o options, p *progress, program string, phases
 	return nil
 }
 
+// limitMemory sets the collector's limit as the processes of so many nodes have it together, unless the environment says how.
+func limitMemory(o options) {
+	if memory, err := parseMemory(o.memory); err == nil && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(o.replicas) * connector.MemoryLimit(memory))
+	}
+}
+
 // interrupted says why something failed: what Ctrl-C ended has many names.
 func interrupted(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
 	return err
-}
-
-// makeDir makes the folder that everything is in.
-func (m *run) makeDir() (remove func() error, err error) {
-	made := "" // by us, and empty again in the end
-	if d := m.options.dir; d != "" {
-		if _, err := os.Stat(d); errors.Is(err, os.ErrNotExist) {
-			made = d
-		}
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return nil, fmt.Errorf("perf: --dir: %w", err)
-		}
-	}
-	dir, err := os.MkdirTemp(m.options.dir, "nyala-perf-")
-	if err == nil {
-		m.dir, err = filepath.Abs(dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("perf: --dir: %w", err)
-	}
-	return func() error {
-		err := os.RemoveAll(m.dir)
-		if made != "" {
-			_ = os.Remove(made) // someone may have put something there
-		}
-		return err
-	}, nil
-}
-
-// What an event takes on the disk of one replica: in the log, which keeps more than it needs, and in files.
-const (
-	logBytes    = 150
-	rowSetBytes = 60
-	nodeBytes   = 256 << 20 // the log's empty segments, and room to work
-)
-
-// roomOnDisk refuses what would fill the disk. A full disk would end nodes in the middle, and whatever else writes to it.
-func (m *run) roomOnDisk() error {
-	o := &m.options
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(m.dir, &fs); err != nil {
-		return fmt.Errorf("perf: --dir %s: how much is free: %w", m.dir, err)
-	}
-	free := int64(fs.Bavail) * int64(fs.Bsize)
-	need := int64(o.replicas) * (nodeBytes + (logBytes+rowSetBytes)*max(o.events, o.unflushed) + rowSetBytes*(o.stored+o.upserts))
-	if free < need {
-		return fmt.Errorf("perf: %s has %s free, and this may need %s: give another --dir, or fewer events or replicas", filepath.Dir(m.dir), bytesText(free), bytesText(need))
-	}
-	return nil
 }
 
 // produce lets the broker's process produce, and counts.
