@@ -27,8 +27,9 @@ func (m *run) makeDir() (remove func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("perf: --dir: %w", err)
 	}
+	dir = m.dir // and not m, with all that the nodes have in memory: the folder may be removed much later
 	return func() error {
-		err := os.RemoveAll(m.dir)
+		err := os.RemoveAll(dir)
 		if made != "" {
 			_ = os.Remove(made) // someone may have put something there
 		}
