@@ -36,6 +36,9 @@ demo: build ## three nodes, a Kafka broker and a producer in one go; ARGS="--for
 test: ## vet, and all tests that need Go only
 	$(GO) vet -tags invariants,kafka,overload ./...
 	$(GO) test -tags invariants -timeout 30m $(PACKAGES)
+	@mkdir -p $(BIN)
+	@# each benchmark once, so that none ends with an error unnoticed
+	$(GO) test -tags invariants -run '^$$' -bench . -skip '$(SKIP)' -benchtime 1x $(PACKAGES) >$(BIN)/once.log || { cat $(BIN)/once.log; exit 1; }
 
 test-kafka: ## the tests against a real Apache Kafka, which is fetched once into a cache folder
 	$(GO) test -tags invariants,kafka -timeout 25m -count 1 ./test/...
