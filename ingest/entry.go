@@ -41,11 +41,11 @@ func (b *entryBuilder) build(pieces []piece) ([]byte, []offsets.Segment) {
 	}
 	b.keys.Reset()
 	b.all, b.owners = b.all[:0], b.owners[:0]
-	b.columns = slices.Grow(b.columns[:0], len(pieces)*len(schema.Columns))
+	columns := len(schema.Columns)
+	b.columns = slices.Grow(b.columns[:0], len(pieces)*columns)[:len(pieces)*columns]
 	mixed := false
 	for i := range pieces {
-		at := i * len(schema.Columns)
-		o := pieces[i].origin(b.columns[at : at : at+len(schema.Columns)])
+		o := pieces[i].origin(b.columns[i*columns : i*columns : (i+1)*columns])
 		mixed = b.add(&pieces[i], &o) || mixed
 	}
 	op := batch.Op(0)
@@ -92,7 +92,7 @@ func (b *entryBuilder) add(p *piece, o *origin) (mixed bool) {
 // forget lets go of the chunks and owners of the last entry.
 func (b *entryBuilder) forget() {
 	clear(b.write.Batches)
-	clear(b.columns[:cap(b.columns)])
+	clear(b.columns)
 	clear(b.owners)
 	clear(b.write.Segments)
 }
