@@ -30,9 +30,6 @@ func (b *Blocks) Reset(from *Batch) {
 	b.data = slices.Grow(b.data[:0], size+size/4)
 }
 
-// Len is the number of blocks.
-func (b *Blocks) Len() int { return len(b.blocks) }
-
 // Capacity is the memory that b holds.
 func (b *Blocks) Capacity() int {
 	return cap(b.data) + 24*cap(b.blocks) + 4*cap(b.texts) + 128*cap(b.columns)
