@@ -48,7 +48,9 @@ const (
 
 func newKeyTable(room int) *keyTable {
 	room = max(room, tableRoom)
-	return &keyTable{slots: make([]uint16, int(float64(room)/tableLoad)+1), room: room}
+	t := &keyTable{slots: make([]uint16, int(float64(room)/tableLoad)+1), room: room}
+	writePages(t.slots)
+	return t
 }
 
 // bytes is the memory that the directory holds.

@@ -34,7 +34,9 @@ func newKeyIndex(rows int, s *spare) keyIndex {
 // empty returns n slots that hold nothing.
 func (x *keyIndex) empty(n int) []uint64 {
 	slots, fresh := x.spare.take(n)
-	if !fresh {
+	if fresh {
+		writePages(slots)
+	} else {
 		clear(slots)
 	}
 	return slots
