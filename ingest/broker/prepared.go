@@ -17,11 +17,12 @@ import (
 )
 
 // Prepared are events at a rate that are made and compressed beforehand, as on another machine: to send them takes next to
-// nothing of the processor that a measurement is about. Of more than fit into memory the rest are made while the first ones are sent,
-// for half of what a Producer takes.
+// nothing of the processor that a measurement is about. Of more than fit into memory the rest are made meanwhile, for half of what a
+// Producer takes, but not before half of those that fit are sent: whoever reads them is not disturbed while it begins.
 type Prepared struct {
 	options ProducerOptions
 	client  *kgo.Client
+	first   []burst    // of what is made before any is sent: half of it
 	bursts  chan burst // made and not sent yet; closed behind the last one
 	cancel  context.CancelFunc
 	maker   sync.WaitGroup
@@ -65,7 +66,8 @@ func Prepare(o ProducerOptions, count, rate, ahead int64) (*Prepared, error) {
 		return nil, fmt.Errorf("broker: prepare: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Prepared{options: o, client: client, bursts: make(chan burst, max(1, ahead*int64(time.Second/tick)/rate)), cancel: cancel}
+	half := ahead * int64(time.Second/tick) / rate / 2
+	p := &Prepared{options: o, client: client, first: make([]burst, 0, half), bursts: make(chan burst, max(1, half)), cancel: cancel}
 	ready := make(chan struct{})
 	p.maker.Go(func() {
 		p.fill(ctx, compressor, count, rate, sync.OnceFunc(func() { close(ready) }))
@@ -108,6 +110,10 @@ func (p *Prepared) fill(ctx context.Context, compressor kgo.Compressor, count, r
 			b.batches = append(b.batches, preparedBatch{int32(part), encodeBatch(body, n)})
 		}
 		made += due
+		if len(p.first) < cap(p.first) {
+			p.first = append(p.first, b)
+			continue
+		}
 		if len(p.bursts) == cap(p.bursts) {
 			ready()
 		}
@@ -152,7 +158,7 @@ func (p *Prepared) Send(ctx context.Context) error {
 	var wg sync.WaitGroup
 	var failed atomic.Pointer[error]
 	due := time.Now()
-	for b := range p.bursts {
+	for b := range p.inOrder {
 		due = due.Add(tick)
 		if !wait(ctx, time.Until(due)) || failed.Load() != nil {
 			break
@@ -171,6 +177,21 @@ func (p *Prepared) Send(ctx context.Context) error {
 		return fmt.Errorf("broker: an event was lost: %w", *err)
 	}
 	return nil
+}
+
+// inOrder yields all bursts, and gives up their memory.
+func (p *Prepared) inOrder(yield func(burst) bool) {
+	for i := range p.first {
+		b := p.first[i]
+		if p.first[i] = (burst{}); !yield(b) {
+			return
+		}
+	}
+	for b := range p.bursts {
+		if !yield(b) {
+			return
+		}
+	}
 }
 
 func (p *Prepared) request(b *burst) *kmsg.ProduceRequest {
