@@ -30,6 +30,9 @@ func evictTablet(t *testing.T, disks, per int) (*Tablet, []Entry) {
 	for k := range disks {
 		tablet.Apply(numbered(tablet, all[k:k+1]))
 		installNow(t, tablet)
+		for i := range tablet.mu.disks[k].ranges { // as after a start: all are asked for what lies in their ranges
+			tablet.mu.disks[k].ranges[i].parts = keyParts{}
+		}
 	}
 	m := tablet.manager
 	m.mu.tablets[tablet.spec.ID] = tablet

@@ -113,6 +113,11 @@ func (t *Tablet) adopt(f *frozenRowSet, a added, files obtained) (*diskRowSet, e
 		return nil, err
 	}
 	t.guard(d)
+	from := f.batches
+	if t.broken == partsShort {
+		from = from[:1]
+	}
+	d.ranges.divide(from)
 	f.deaths.each(f.rows, f.manifest.timestamp, func(row uint32, at Timestamp) {
 		if e := f.bury(d, death{row, at}, files.rowOf); e != nil {
 			err = e

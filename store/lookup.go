@@ -90,7 +90,11 @@ func (t *Tablet) findOnDisk(b *batch.Batch, keys *batch.Keys) error {
 		if d.listed || !t.mayHave(d.ranges, b) {
 			continue
 		}
-		d.asked.Add(x.left())
+		left := x.left()
+		if left == 0 {
+			continue
+		}
+		d.asked.Add(left)
 		if err := t.wantFilter(d); err != nil {
 			return err
 		}

@@ -41,6 +41,7 @@ const (
 	lettersSeen              // dead letters are dropped by the ledger, not by their key
 	keysUnlisted             // a DiskRowSet counts as listed in the key directory, and its keys are not in it
 	rangesNarrow             // the last key of a rowset is taken for one that is beyond its range
+	partsShort               // the parts of a rowset's ranges know its first entry only
 )
 
 // floor is the offset below which the rows of a segment were seen, where the ledger is at next.

@@ -8,9 +8,9 @@ func TestModelFindsMistakes(t *testing.T) {
 		seenTaken: "seenTaken", holesTaken: "holesTaken", frozenUnseen: "frozenUnseen", lateForgotten: "lateForgotten",
 		lateImage: "lateImage", vectorsNow: "vectorsNow", vectorsNew: "vectorsNew", ledgerNow: "ledgerNow", membersNow: "membersNow", timestampNow: "timestampNow",
 		anyOrder: "anyOrder", manifestUnsynced: "manifestUnsynced", filesUnsynced: "filesUnsynced",
-		schemaNow: "schemaNow", schemaLost: "schemaLost", schemaStrict: "schemaStrict", horizonFree: "horizonFree", keysUnlisted: "keysUnlisted", rangesNarrow: "rangesNarrow",
+		schemaNow: "schemaNow", schemaLost: "schemaLost", schemaStrict: "schemaStrict", horizonFree: "horizonFree", keysUnlisted: "keysUnlisted", rangesNarrow: "rangesNarrow", partsShort: "partsShort",
 	}
-	for k := none + 1; k <= rangesNarrow; k++ {
+	for k := none + 1; k <= partsShort; k++ {
 		if names[k] == "" {
 			continue // the simulation of whole clusters must see it
 		}
