@@ -208,6 +208,7 @@ func (r *trial) stranger() (given int, err error) {
 // killBroker kills the broker, and starts it again on what was written.
 func killBroker(r *trial) {
 	r.pause(time.Second)
+	r.producer.BrokerEnds()
 	r.must(r.broker.Kill())
 	r.say("the broker is killed")
 	r.pause(3 * time.Second)
@@ -218,6 +219,7 @@ func killBroker(r *trial) {
 // stopBroker restarts the broker as an operator would.
 func stopBroker(r *trial) {
 	r.pause(time.Second)
+	r.producer.BrokerEnds()
 	r.must(r.broker.Stop())
 	r.must(r.broker.Restart(r.ctx))
 	r.say("the broker was stopped and is back")

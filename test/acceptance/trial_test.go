@@ -190,6 +190,7 @@ func (r *trial) run(steps []step, events int) {
 		if s.quiet {
 			s.do(r)
 			r.must(r.producer.Produce(r.ctx, share, eachTxn, abortEach))
+			r.must(r.producer.Recheck(r.ctx))
 			continue
 		}
 		stop, produced := make(chan struct{}), make(chan error, 1)
@@ -197,6 +198,7 @@ func (r *trial) run(steps []step, events int) {
 		s.do(r)
 		close(stop)
 		r.must(<-produced)
+		r.must(r.producer.Recheck(r.ctx))
 		r.revive()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -56,6 +57,9 @@ type Producer struct {
 	next      int64 // the number of the next event
 	lookedUp  int
 	committed Committed
+	before    []int       // records of each partition before the last committed transaction
+	doubt     atomic.Bool // the broker ended since the last transaction began
+	doubted   []int       // before of when that was noticed; nil: nothing is in doubt
 }
 
 // pending is the acknowledged records of one transaction. The client's callbacks write; they may come late.
@@ -94,6 +98,52 @@ func (p *Producer) Committed() *Committed { return &p.committed }
 // LookedUp is how many transactions had to be looked up in the topic.
 func (p *Producer) LookedUp() int { return p.lookedUp }
 
+// BrokerEnds is called, from anywhere, before a broker is killed or stopped; Recheck once it is back and no transaction is written.
+func (p *Producer) BrokerEnds() { p.doubt.Store(true) }
+
+// Recheck takes what became of the last transactions before a broker ended out of the topic. Kafka 4.3.1 acknowledges a commit when the
+// coordinator's log has it, and writes the markers to the partitions afterwards. One that begins again may find that it knows no leaders yet,
+// takes the partitions for deleted, and completes the transaction without markers; then the next one decides what becomes of it.
+func (p *Producer) Recheck(ctx context.Context) error {
+	p.notice()
+	if p.doubted == nil {
+		return nil
+	}
+	if err := p.abortAll(ctx); err != nil {
+		return err
+	}
+	for i := range p.committed.partitions {
+		n := 0 // a partition that came later
+		if i < len(p.doubted) {
+			n = p.doubted[i]
+		}
+		p.committed.partitions[i] = p.committed.partitions[i][:n:n]
+	}
+	p.doubted = nil
+	return p.readOn(ctx, func(int32, Record, int64) error { return nil })
+}
+
+// abortAll aborts a transaction in all partitions, and with it one that has no marker there, and waits for the markers.
+func (p *Producer) abortAll(ctx context.Context) error {
+	for {
+		if err := p.settle(ctx); err != nil {
+			return err
+		}
+		first := p.next
+		p.next += int64(100 * len(p.committed.partitions)) // which leave none out
+		if p.transaction(ctx, first, false) == nil {
+			return p.settle(ctx)
+		}
+	}
+}
+
+// notice keeps where the transactions begin that are in doubt.
+func (p *Producer) notice() {
+	if p.doubt.Swap(false) && p.doubted == nil {
+		p.doubted = append([]int{}, p.before...)
+	}
+}
+
 // Close gives up the connections.
 func (p *Producer) Close() { p.client.Close() }
 
@@ -107,6 +157,7 @@ func (p *Producer) Grow(partitions int32) error {
 // Renew is called after the topic was deleted and made again: it returns the truth of the old one and goes on with the next events.
 func (p *Producer) Renew(partitions int32) (*Committed, error) {
 	old := p.committed
+	p.before, p.doubted = nil, nil
 	p.committed.partitions = make([][]Record, partitions)
 	p.client.Close()
 	return &old, p.connect()
@@ -128,6 +179,7 @@ func (p *Producer) Produce(ctx context.Context, events, each, abortEvery int) er
 // Transaction writes the next events, all of them acknowledged by the broker, and then commits or aborts. It returns how many
 // events are committed.
 func (p *Producer) Transaction(ctx context.Context, events int, commit bool) (int, error) {
+	p.notice()
 	first, before := p.next, p.committed.Len()
 	p.next += int64(events)
 	if err := p.transaction(ctx, first, commit); err != nil {
@@ -164,7 +216,7 @@ func (p *Producer) transaction(ctx context.Context, first int64, commit bool) er
 		return fmt.Errorf("kafka: end of a transaction (commit %v): %w", commit, err)
 	}
 	if commit {
-		return p.committed.add(held.mu.partitions)
+		return p.commit(held.mu.partitions)
 	}
 	return nil
 }
@@ -185,6 +237,19 @@ func (h *pending) acknowledged(hash uint64) func(*kgo.Record, error) {
 // the topic.
 func (p *Producer) lookUp(ctx context.Context, first int64) error {
 	p.lookedUp++
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	return p.readOn(ctx, func(partition int32, r Record, n int64) error {
+		if n < first || n >= p.next {
+			return fmt.Errorf("kafka: %s/%d: offset %d has event %d, want one of [%d, %d)", p.topic, partition, r.Offset, n, first, p.next)
+		}
+		return nil
+	})
+}
+
+// settle connects anew, when there is a broker, which ends a transaction that is open.
+func (p *Producer) settle(ctx context.Context) error {
 	for {
 		p.client.Close() // one that has failed to get its producer's id does not try again
 		if err := p.connect(); err != nil {
@@ -192,7 +257,7 @@ func (p *Producer) lookUp(ctx context.Context, first int64) error {
 		}
 		_, _, err := p.client.ProducerID(ctx)
 		if err == nil {
-			break
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -200,6 +265,10 @@ func (p *Producer) lookUp(ctx context.Context, first int64) error {
 		case <-time.After(askAgain):
 		}
 	}
+}
+
+// readOn takes what is in the topic behind the last committed records, and may be by check.
+func (p *Producer) readOn(ctx context.Context, check func(partition int32, r Record, n int64) error) error {
 	from := make([]int64, len(p.committed.partitions))
 	for i, records := range p.committed.partitions {
 		if n := len(records); n > 0 {
@@ -208,16 +277,22 @@ func (p *Producer) lookUp(ctx context.Context, first int64) error {
 	}
 	found := make([][]Record, len(from))
 	err := Read(ctx, p.addr, p.topic, p.seed, from, func(partition int32, r Record, n int64) error {
-		if n < first || n >= p.next {
-			return fmt.Errorf("kafka: %s/%d: offset %d has event %d, want one of [%d, %d)", p.topic, partition, r.Offset, n, first, p.next)
-		}
 		found[partition] = append(found[partition], r)
-		return nil
+		return check(partition, r, n)
 	})
 	if err != nil {
 		return err
 	}
-	return p.committed.add(found)
+	return p.commit(found)
+}
+
+// commit takes over the records of committed transactions.
+func (p *Producer) commit(partitions [][]Record) error {
+	p.before = p.before[:0]
+	for _, records := range p.committed.partitions {
+		p.before = append(p.before, len(records))
+	}
+	return p.committed.add(partitions)
 }
 
 // add takes over the records of a committed transaction.
