@@ -286,8 +286,12 @@ func (p *Producer) readOn(ctx context.Context, check func(partition int32, r Rec
 	return p.commit(found)
 }
 
-// commit takes over the records of committed transactions.
+// commit takes over the records of committed transactions. What is in doubt begins before the last one, and none that are not there move that on.
 func (p *Producer) commit(partitions [][]Record) error {
+	p.notice()
+	if !slices.ContainsFunc(partitions, func(records []Record) bool { return len(records) > 0 }) {
+		return nil
+	}
 	p.before = p.before[:0]
 	for _, records := range p.committed.partitions {
 		p.before = append(p.before, len(records))
