@@ -190,7 +190,6 @@ func (r *trial) run(steps []step, events int) {
 		if s.quiet {
 			s.do(r)
 			r.must(r.producer.Produce(r.ctx, share, eachTxn, abortEach))
-			r.must(r.producer.Recheck(r.ctx))
 			continue
 		}
 		stop, produced := make(chan struct{}), make(chan error, 1)

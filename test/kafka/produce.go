@@ -58,7 +58,7 @@ type Producer struct {
 	lookedUp  int
 	committed Committed
 	before    []int       // records of each partition before the last committed transaction
-	doubt     atomic.Bool // the broker ended since the last transaction began
+	doubt     atomic.Bool // the broker ended since the last transaction was committed
 	doubted   []int       // before of when that was noticed; nil: nothing is in doubt
 }
 
@@ -179,7 +179,6 @@ func (p *Producer) Produce(ctx context.Context, events, each, abortEvery int) er
 // Transaction writes the next events, all of them acknowledged by the broker, and then commits or aborts. It returns how many
 // events are committed.
 func (p *Producer) Transaction(ctx context.Context, events int, commit bool) (int, error) {
-	p.notice()
 	first, before := p.next, p.committed.Len()
 	p.next += int64(events)
 	if err := p.transaction(ctx, first, commit); err != nil {
@@ -233,8 +232,7 @@ func (h *pending) acknowledged(hash uint64) func(*kgo.Record, error) {
 	}
 }
 
-// lookUp connects anew, when there is a broker, which ends a transaction that is open; and takes what became of the last one out of
-// the topic.
+// lookUp takes what became of the last transaction, whose events begin with first, out of the topic.
 func (p *Producer) lookUp(ctx context.Context, first int64) error {
 	p.lookedUp++
 	if err := p.settle(ctx); err != nil {
