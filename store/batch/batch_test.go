@@ -115,8 +115,8 @@ func TestWriteRoundTrip(t *testing.T) {
 			}
 		}
 		entry := AppendWrite(nil, w)
-		if spare := cap(entry) - len(entry); spare > len(entry)/8+64 { // what the allocator rounds up to
-			t.Fatalf("entry of %d bytes in %d", len(entry), cap(entry))
+		if exact := cap(slices.Grow([]byte(nil), len(entry))); cap(entry) != exact { // what the allocator rounds up to
+			t.Fatalf("entry of %d bytes in %d, want %d", len(entry), cap(entry), exact)
 		}
 		Stamp(entry, 99)
 		p, err := ParseWrite(entry)
