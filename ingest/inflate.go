@@ -58,6 +58,9 @@ func (f *inflater) Decompress(src []byte, codec kgo.CompressionCodecType) ([]byt
 	if !whole {
 		out, err = f.Decompressor.Decompress(src, codec)
 	}
+	if err == nil && codec != kgo.CodecNone {
+		f.pool.inflated(out)
+	}
 	since := f.since.Add(int64(len(out)))
 	for most := f.most.Load(); since > most && !f.most.CompareAndSwap(most, since); most = f.most.Load() {
 	}

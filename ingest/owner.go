@@ -96,7 +96,7 @@ func (o *owner) push(it item, high int64) (pause bool) {
 		o.mu.high = high
 	}
 	if o.mu.draining {
-		recycle(it.records)
+		o.session.takeBack(it.records)
 		return false
 	}
 	if len(it.records) == 0 && it.gap.Empty() {
@@ -217,7 +217,7 @@ func (o *owner) stop() {
 	}
 	o.mu.draining = true
 	for _, it := range o.mu.queue {
-		recycle(it.records)
+		o.session.takeBack(it.records)
 	}
 	o.mu.queue = nil
 	o.closeIdleLocked()
@@ -370,10 +370,4 @@ func (o *owner) checkpointed(next int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.mu.checkpoint = max(o.mu.checkpoint, next)
-}
-
-func recycle(records []*kgo.Record) {
-	for _, r := range records {
-		r.Recycle()
-	}
 }

@@ -8,9 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// recordPool lends the client memory to decompress batches into and to hold their records. A recycled buffer is
-// cleared over its whole capacity, so a small batch must not get a large one: there is a free list for every
-// power of two.
+// recordPool lends the client memory to decompress batches into and to hold their records. takeBack gets it back; of a batch of which no record is
+// given out, the client gives it back. There is a free list for every power of two.
 type recordPool struct {
 	limit int64 // bytes of all that is free
 	mu    struct {
@@ -19,6 +18,9 @@ type recordPool struct {
 		takes   int64
 		bytes   [poolClasses]freeList[byte]
 		records [poolClasses]freeList[kgo.Record]
+
+		knownBytes   byAddress[byte] // that batches were decompressed into
+		knownRecords byAddress[kgo.Record]
 	}
 }
 
@@ -133,7 +135,11 @@ func (p *recordPool) GetRecords(n int) []kgo.Record {
 	if r := take(p, &p.mu.records[c], recordSize); r != nil {
 		return r
 	}
-	return make([]kgo.Record, 0, 1<<c)
+	r := make([]kgo.Record, 0, 1<<c)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.knownRecords.add(r)
+	return r
 }
 
 // PutRecords implements kgo.PoolRecords.

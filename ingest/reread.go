@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ type Rereader struct {
 	options RereadOptions
 	sources []RereadSource
 	client  *kgo.Client
+	inflate *inflater
 	trouble connectTrouble
 	reread  rereadChunk
 
@@ -69,6 +71,10 @@ func OpenReread(ctx context.Context, o RereadOptions) (*Rereader, error) {
 	if err = r.reread.init(&r.options); err != nil {
 		return nil, err
 	}
+	if r.inflate, err = newInflater(newRecordPool(2*int64(o.FetchBytes)), math.MaxInt64); err != nil {
+		return nil, err
+	}
+	r.reread.pool = r.inflate.pool
 	if r.client, err = kgo.NewClient(r.clientOptions()...); err != nil {
 		return nil, fmt.Errorf("ingest: connector %s: %w", o.Connector.Name, err)
 	}
@@ -90,8 +96,8 @@ func (r *Rereader) clientOptions() []kgo.Opt {
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.FetchMaxWait(fetchWait),
 		kgo.MaxConcurrentFetches(2),
-		kgo.MaxDecompressBatchBytes(batchBytesMax),
-		kgo.WithPools(newRecordPool(2*int64(r.options.FetchBytes))),
+		kgo.WithDecompressor(r.inflate),
+		kgo.WithPools(r.inflate.pool),
 		kgo.WithHooks(&r.trouble),
 		kgo.WithLogger(clientLogger{r.options.Connector.Logger}),
 	)
@@ -319,7 +325,7 @@ func (r *Rereader) stuck() error {
 func (r *Rereader) fetched(ctx context.Context, t *kgo.FetchTopic, p *kgo.FetchPartition, visit func(*Reread) error) (int, error) {
 	i, ours := r.places[place{t.Topic, p.Partition}]
 	if !ours || r.next[i] >= r.sources[i].Wanted.Next {
-		recycle(p.Records)
+		r.inflate.pool.takeBack(p.Records, len(p.Records))
 		return 0, nil
 	}
 	s := &r.sources[i]

@@ -44,6 +44,7 @@ func (r *Reread) Refused(rows []int) batch.Batch {
 // rereadChunk decides on records; its memory is used again and again.
 type rereadChunk struct {
 	options   *RereadOptions
+	pool      *recordPool // of the records
 	decisions *Decisions
 	deciders  []*decider       // by decision
 	builders  []*batch.Builder // by decision: rows of its schema
@@ -81,9 +82,9 @@ func (c *rereadChunk) init(o *RereadOptions) error {
 	return nil
 }
 
-// take decides on the records of s below what is wanted, and recycles all of them; next is where they are to begin.
+// take decides on the records of s below what is wanted, and gives the memory of all back; next is where they are to begin.
 func (c *rereadChunk) take(s *RereadSource, at int, next int64, records []*kgo.Record, visit func(*Reread) error) error {
-	defer recycle(records)
+	defer c.pool.takeBack(records, len(records))
 	if i, known := c.decisions.at(s.Source, next); i < 0 {
 		return fmt.Errorf("ingest: %s/%d: records below %d were decided by settings that are no longer known: nyala cannot tell which rows they should be",
 			s.Topic, s.Source.Partition, known)

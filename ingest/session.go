@@ -146,7 +146,7 @@ func (s *session) poll() {
 		cancel()
 		s.inflate.polled()
 		if s.pollCtx.Err() != nil {
-			fetches.EachRecord(func(r *kgo.Record) { r.Recycle() })
+			fetches.EachPartition(func(p kgo.FetchTopicPartition) { s.takeBack(p.Records) })
 			return
 		}
 		for i := range fetches {
@@ -226,7 +226,7 @@ func (s *session) fetched(f *kgo.Fetch) {
 				o.fail(TopicRecreated, o.madeAnew(t.TopicID))
 			}
 			if o == nil || o.dead.Load() {
-				recycle(p.Records)
+				s.takeBack(p.Records)
 			} else {
 				s.queue(o, p)
 			}
@@ -236,6 +236,9 @@ func (s *session) fetched(f *kgo.Fetch) {
 		}
 	}
 }
+
+// takeBack takes back the memory of records that were fetched together.
+func (s *session) takeBack(records []*kgo.Record) { s.inflate.pool.takeBack(records, len(records)) }
 
 // queue gives fetched records to their owner, and pauses its partition when it has enough.
 func (s *session) queue(o *owner, p *kgo.FetchPartition) {

@@ -44,6 +44,7 @@ func (o *owner) run() {
 
 // take works off one polled run of records.
 func (w *worker) take(records []*kgo.Record) {
+	held, pool := records, w.session.inflate.pool // of batches that go on
 	for len(records) > 0 {
 		if w.prepare(records[0].Offset) != nil {
 			break
@@ -58,8 +59,9 @@ func (w *worker) take(records []*kgo.Record) {
 		}
 		w.chunk(records[:n], bytes)
 		records = records[n:]
+		held = held[pool.takeBack(held, len(held)-len(records)):]
 	}
-	recycle(records)
+	w.session.takeBack(held)
 }
 
 // acquire waits for memory for a chunk, and for what it becomes.
@@ -144,7 +146,7 @@ func (w *worker) prepare(offset int64) error {
 	}, errRefused)
 }
 
-// chunk decodes and sends one run of records. They are recycled at its end, because a row that has no place
+// chunk decodes and sends one run of records. Their memory is taken back after its end, because a row that has no place
 // becomes a dead letter of its record's own bytes.
 func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 	c := &chunk{decoded: w.pool.get(len(records)), owner: w.owner, schema: w.schema, decision: w.decisions.Version, bytes: bytes}
@@ -157,7 +159,7 @@ func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 		}
 		if failure != "" {
 			c.span.Next = max(r.Offset, c.span.First)
-			records = w.cutOff(records, i)
+			records = records[:i] // the ones before are good
 			break
 		}
 	}
@@ -174,16 +176,9 @@ func (w *worker) chunk(records []*kgo.Record, bytes int64) {
 	w.letters.reset()
 	w.note(c, records)
 	c.release(true)
-	recycle(records)
 	if failure != "" {
 		w.fail(Failed, failure)
 	}
-}
-
-// cutOff drops the records from i on; the ones before are good.
-func (w *worker) cutOff(records []*kgo.Record, i int) []*kgo.Record {
-	recycle(records[i:])
-	return records[:i]
 }
 
 // check looks at what Kafka promises: offsets rise, and so do leader epochs. If they do not, the log was

@@ -1,0 +1,6 @@
+//go:build invariants
+
+package ingest
+
+// invariants turns the costly checks on.
+const invariants = true
