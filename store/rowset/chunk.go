@@ -176,7 +176,7 @@ func (w *parquetWriter) dictPages(c *chunk, n int) int {
 	for at := 0; at < n; {
 		page := uint32(len(c.oix.PageLocations) + 1)
 		rows, nulls := w.takeIDs(c, &t, at, n, page)
-		if at == 0 && (rows == 0 || !t.pays(&w.dict)) {
+		if at == 0 && (rows == 0 || !t.pays(w.dict.size(c.plan.kind), w.dict.n)) {
 			return 0
 		}
 		if rows > 0 {
@@ -208,9 +208,9 @@ type dictTally struct {
 	futile bool // nearly all are distinct
 }
 
-// pays asks whether the dictionary saves a fifth.
-func (t *dictTally) pays(d *dictionary) bool {
-	return !t.futile && d.n > 0 && d.size()+t.values*bits.Len(uint(d.n))/8 <= t.plain*4/5
+// pays asks whether a dictionary of so many bytes and values saves a fifth.
+func (t *dictTally) pays(size, n int) bool {
+	return !t.futile && n > 0 && size+t.values*bits.Len(uint(n))/8 <= t.plain*4/5
 }
 
 // takeIDs fills w.ids and w.valid with a page of rows from at on.
@@ -229,7 +229,7 @@ func (w *parquetWriter) takeIDs(c *chunk, t *dictTally, at, n int, page uint32) 
 		early := t.values < dictSample
 		t.plain += len(s.data)
 		rows, nulls, t.values = rows+s.rows, nulls+s.nulls, t.values+s.values()
-		t.full = w.dict.size() > dictMax
+		t.full = w.dict.size(c.plan.kind) > dictMax
 		if early && at == 0 && t.values >= dictSample && w.dict.n > t.values*15/16 {
 			t.futile, t.full = true, true
 		}

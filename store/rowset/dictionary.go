@@ -47,8 +47,13 @@ func dictHash(head, tail uint64, length int) uint64 {
 
 func (d *dictionary) at(id int) []byte { return d.data[d.off[id]:d.off[id+1]] }
 
-// size is about what the dictionary takes in a file.
-func (d *dictionary) size() int { return len(d.data) + 4*d.n }
+// size is what the dictionary takes in a file, before compression.
+func (d *dictionary) size(kind physical) int {
+	if kind == physBytes {
+		return len(d.data) + 4*d.n
+	}
+	return len(d.data)
+}
 
 func (d *dictionary) id(head, tail uint64, v []byte, page uint32) int32 {
 	for i := dictHash(head, tail, len(v)) & d.mask; ; i = (i + 1) & d.mask {
