@@ -104,6 +104,9 @@ const (
 	formatVersion  = "1"
 )
 
+// zstdWindow is how far back zstd looks. Nearly all pages are smaller, and of the default, 4 MiB, each encoder of a node holds twice as much.
+const zstdWindow = 1 << 20
+
 // newParquetWriter makes one that needs a schema.
 func newParquetWriter(level Level) (*parquetWriter, error) {
 	w := &parquetWriter{level: level, out: newOutput()}
@@ -115,7 +118,7 @@ func newParquetWriter(level Level) (*parquetWriter, error) {
 	for i := range w.zstd {
 		var err error
 		w.zstd[i], err = zstd.NewWriter(nil, zstd.WithEncoderLevel(speed), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
-			zstd.WithZeroFrames(true), zstd.WithAllLitEntropyCompression(i == 1))
+			zstd.WithZeroFrames(true), zstd.WithAllLitEntropyCompression(i == 1), zstd.WithWindowSize(zstdWindow))
 		if err != nil {
 			return nil, fmt.Errorf("rowset: zstd: %w", err)
 		}
