@@ -170,7 +170,7 @@ func (s *session) poll() {
 const (
 	fetchShare      = 2
 	recordPoolShare = 1
-	chunkPoolShare  = 4
+	chunkPoolShare  = 2
 )
 
 // standstill is how long an owner holds records without one being decided before it counts as standing still.

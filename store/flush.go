@@ -27,7 +27,8 @@ const flushSuffix = ".flush"
 type worker struct {
 	sorter batch.Sorter
 	order  []uint32
-	of     []uint32 // by row: its batch
+	of     []uint32     // by row: its batch
+	refs   []rowset.Ref // of what is written
 	schema *schema.Schema
 	writer *rowset.Writer
 }
@@ -111,7 +112,7 @@ func (w *worker) gather(s *schema.Schema, f *frozenRowSet, late bool) (*rowset.R
 	}
 	w.order = w.sorter.Sort(f.keys, w.order)
 	rowOf := make([]uint32, f.rows)
-	rows.Refs = make([]rowset.Ref, 0, f.rows)
+	rows.Refs = slices.Grow(w.refs[:0], int(f.rows))
 	for _, row := range w.order {
 		b := &f.batches[w.of[row]]
 		d := f.deaths.at(row)
@@ -122,6 +123,7 @@ func (w *worker) gather(s *schema.Schema, f *frozenRowSet, late bool) (*rowset.R
 		rowOf[row] = uint32(len(rows.Refs))
 		rows.Refs = append(rows.Refs, rowset.Ref{Batch: w.of[row], Row: row - b.first})
 	}
+	w.refs = rows.Refs
 	return rows, rowOf
 }
 

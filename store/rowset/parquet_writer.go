@@ -167,6 +167,7 @@ func (w *parquetWriter) marshal(v any) []byte {
 
 // writeGroup writes rows as a row group; refs have been checked.
 func (w *parquetWriter) writeGroup(batches []*batch.Batch, refs []Ref) error {
+	defer w.src.forget()
 	g := format.RowGroup{NumRows: int64(len(refs)), FileOffset: w.out.size(), Ordinal: int16(len(w.groups)), Columns: make(thrift.Slice[format.ColumnChunk], 0, len(w.plans))}
 	for _, k := range w.schema.Key {
 		g.SortingColumns = append(g.SortingColumns, format.SortingColumn{ColumnIdx: int32(k)})

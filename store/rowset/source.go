@@ -127,6 +127,13 @@ func (s *source) reset(c *schema.Column, batches []*batch.Batch, refs []Ref) err
 	return nil
 }
 
+// forget lets go of the batches: the writer waits for its next file, and would keep the rows of the last one, megabytes, in memory until then.
+func (s *source) forget() {
+	clear(s.pieces)
+	clear(s.keep)
+	s.refs = nil
+}
+
 func checkColumn(want *schema.Column, c *batch.Column, rows int) error {
 	bitmap := (rows + 7) / 8
 	switch l := c.Type.Layout(); {
