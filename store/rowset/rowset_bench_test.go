@@ -57,6 +57,24 @@ func BenchmarkWrite(b *testing.B) {
 			b.ReportMetric(float64(out.Keys.Size)/benchRows, "keysB/row")
 		})
 	}
+	b.Run("small", func(b *testing.B) { // files as 256 tablets write them, and all their rows more than the caches hold
+		const files, fileRows = 28, 14_000
+		var many [files]*Rows
+		for i := range many {
+			many[i] = eventRows(b, fileRows, 390)
+		}
+		w, err := NewWriter(s, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		started := cpuTime()
+		for i := 0; b.Loop(); i++ {
+			if _, err := w.Write(sink{}, "x", many[i%files]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		per(b, started, fileRows)
+	})
 	b.Run("keys", func(b *testing.B) {
 		w, _ := NewWriter(s, Options{})
 		started := cpuTime()
