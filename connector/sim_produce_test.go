@@ -8,10 +8,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// simCodecs are how batches are compressed, a seed all of its: where records of batches lie in memory, and who gets it next, depends on it.
+var simCodecs = [...]kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression(), kgo.SnappyCompression()}
+
 func (s *simulation) newClient(more ...kgo.Opt) *kgo.Client {
 	client, err := kgo.NewClient(append(more, kgo.SeedBrokers(s.broker.ListenAddrs()...), kgo.Dialer(s.kafka.DialContext),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(8<<10), kgo.MetadataMinAge(100*time.Millisecond),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics())...)
+		kgo.ProducerBatchCompression(simCodecs[s.seed%uint64(len(simCodecs))]), kgo.DisableClientMetrics())...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
