@@ -50,8 +50,9 @@ func (p *recordPool) takeBatch(records []*kgo.Record, done int) (n int) {
 	}
 	if buffer := p.bufferOf(content); buffer != nil {
 		if invariants { // whoever still reads it shall not read what was there
-			for i := range buffer[:cap(buffer)] {
-				buffer[:cap(buffer)][i] = 0xA5
+			buffer = buffer[:cap(buffer)]
+			for i := range buffer {
+				buffer[i] = 0xA5
 			}
 		}
 		p.PutDecompressBytes(buffer)
@@ -98,9 +99,8 @@ type byAddress[T any] struct {
 }
 
 type knownSlice[T any] struct {
-	at, end  uintptr
-	first    weak.Pointer[T]
-	capacity int
+	at, end uintptr
+	first   weak.Pointer[T]
 }
 
 // add makes v known, in the place of all whose memory it has.
@@ -117,20 +117,22 @@ func (x *byAddress[T]) add(v []T) {
 	for to < len(x.all) && x.all[to].at < end {
 		to++
 	}
-	x.all = slices.Replace(x.all, from, to, knownSlice[T]{at, end, weak.Make(first), cap(v)})
+	x.all = slices.Replace(x.all, from, to, knownSlice[T]{at, end, weak.Make(first)})
 }
 
 // find returns the empty slice, with all its capacity, in which p points.
 func (x *byAddress[T]) find(p *T) []T {
-	i := x.behind(uintptr(unsafe.Pointer(p)))
-	if i == len(x.all) || uintptr(unsafe.Pointer(p)) < x.all[i].at {
+	at := uintptr(unsafe.Pointer(p))
+	i := x.behind(at)
+	if i == len(x.all) || at < x.all[i].at {
 		return nil
 	}
-	first := x.all[i].first.Value()
+	k := &x.all[i]
+	first := k.first.Value()
 	if first == nil { // it was collected, so p points into something else
 		return nil
 	}
-	return unsafe.Slice(first, x.all[i].capacity)[:0]
+	return unsafe.Slice(first, (k.end-k.at)/unsafe.Sizeof(*p))[:0]
 }
 
 // behind is the position of the first slice that ends behind an address.
